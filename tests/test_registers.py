@@ -1,0 +1,80 @@
+"""Register tiles: the floor, the ceiling, the load ports, and the texts of refusals."""
+
+from __future__ import annotations
+
+import pytest
+
+from anatune.errors import IllegalPlan
+from anatune.hwprofile.profile import CoreKind
+from anatune.model import registers
+from anatune.plan import MicroTile
+
+
+def core(vector_bits: int = 512, vector_registers: int = 32) -> CoreKind:
+    return CoreKind(
+        name="big", count=2, threads_each=1, clock_one_hz=None, clock_all_hz=None,
+        vector_bits=vector_bits, vector_registers=vector_registers, fma_per_cycle=2,
+        fma_latency_cycles=4, loads_per_cycle=2, stores_per_cycle=1, caches=(),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("lanes", "latency", "per_cycle", "floor"),
+    [(16, 4, 2, 128), (8, 4, 2, 64), (4, 4, 4, 64), (4, 5, 1, 20), (4, 4, 0.5, 8)],
+)
+def test_floor(lanes: int, latency: float, per_cycle: float, floor: int) -> None:
+    assert registers.floor_accumulators(lanes, latency, per_cycle) == floor
+
+
+def test_wide_tiles_are_bound_by_multiply_adds_and_narrow_ones_by_loads() -> None:
+    assert registers.port_bound(14, 2, 2, 2) == 1.0
+    assert registers.port_bound(14, 1, 2, 2) == pytest.approx(14 / 15)
+    assert registers.port_bound(14, 1, 2, 3) == 1.0
+
+
+def test_compute_to_load_prefers_5x5_vectors_to_6x4() -> None:
+    assert registers.compute_to_load(6, 4) == pytest.approx(2.4)
+    assert registers.compute_to_load(5, 5) == pytest.approx(2.5)
+
+
+def test_legal_tiles_of_sixteen_registers() -> None:
+    tiles = registers.legal_tiles(core(256, 16), 4)
+    assert tiles[0] == MicroTile(mr=1, nr=8, lanes=8)
+    assert MicroTile(mr=6, nr=16, lanes=8) in tiles
+    assert MicroTile(mr=7, nr=16, lanes=8) not in tiles
+    assert tiles[-1] == MicroTile(mr=1, nr=56, lanes=8)
+
+
+@pytest.mark.parametrize(
+    ("tile", "message"),
+    [
+        (
+            MicroTile(mr=9, nr=64, lanes=16),
+            "9x64 tile needs 41 of 32 registers: 9*4 accumulators + 4 for a row of B + 1 for A;"
+            " take fewer rows or columns",
+        ),
+        (
+            MicroTile(mr=4, nr=40, lanes=16),
+            "4x40 tile is not whole vectors wide: nr must be a multiple of 16",
+        ),
+        (
+            MicroTile(mr=4, nr=32, lanes=8),
+            "4x32 tile assumes vectors of 8 elements, big has 16: set lanes",
+        ),
+        (
+            MicroTile(mr=0, nr=32, lanes=16),
+            "0x32 tile has no elements: both extents must be 1 or more",
+        ),
+    ],
+)
+def test_refusals_name_their_numbers(tile: MicroTile, message: str) -> None:
+    with pytest.raises(IllegalPlan) as refusal:
+        registers.check_tile(tile, core(), 4)
+    assert str(refusal.value) == message
+
+
+def test_the_tile_that_spilled_when_measured_is_refused() -> None:
+    """7x64 needs 33 of 32 registers and lost two fifths of the peak where it was run."""
+    registers.check_tile(MicroTile(mr=6, nr=64, lanes=16), core(), 4)
+    with pytest.raises(IllegalPlan, match="33 of 32"):
+        registers.check_tile(MicroTile(mr=7, nr=64, lanes=16), core(), 4)
