@@ -1,0 +1,120 @@
+"""What must hold between the facts of one machine, each law with the numbers that break it (rank 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
+
+from anatune.hwprofile.profile import CoreKind, Gpu, Profile, hardware_threads
+from anatune.hwprofile.schema import CHECK, Path, facts
+from anatune.units import CAPACITY
+
+RATE_TOLERANCE = 0.01  # relative; vendors round their totals to two or three digits
+
+Contradiction = tuple[Path, str]
+
+
+def contradictions(profile: Profile, repeated: Mapping[Path, object]) -> Iterator[Contradiction]:
+    """All that does not fit; ``repeated`` are the values that the file states although they follow."""
+    yield from _of_machine(profile)
+    for core in profile.cores:
+        yield from _of_core(core, ("cores", core.name))
+        yield from _of_caches(core, sum(kind.count for kind in profile.cores))
+    if profile.gpu is not None:
+        yield from _of_gpu(profile.gpu)
+    yield from _of_repeated(profile, repeated)
+
+
+def _of_machine(profile: Profile) -> Iterator[Contradiction]:
+    if bool(profile.cores) == (profile.gpu is not None):
+        yield ("cores",), "a profile has either cores or gpu"
+    if (profile.gpu is not None) != (profile.target.isa == "nvptx"):
+        yield ("target", "isa"), f"{profile.target.isa} does not go with {'gpu' if profile.gpu else 'cores'}"
+    threads = hardware_threads(profile.cores)
+    if profile.cores and profile.usable_threads > threads:
+        yield ("usable_threads",), f"{profile.usable_threads} is more than the {threads} hardware threads"
+    cpus = [cpu for core in profile.cores for cpu in core.cpus]
+    if len(set(cpus)) < len(cpus):
+        yield ("cores",), "two kinds of core claim one of the cpus"
+
+
+def _of_core(core: CoreKind, path: Path) -> Iterator[Contradiction]:
+    if core.vector_bits % 32:
+        yield (*path, "vector", "width"), f"{core.vector_bits} bit is not a multiple of 32 bit"
+    if core.cpus and len(core.cpus) > core.count * core.threads_each:
+        yield (*path, "cpus"), f"{len(core.cpus)} are more than {core.count} x {core.threads_each}"
+    if not core.caches:
+        yield (*path, "caches"), "is missing: the model cannot do without it"
+    if core.tlb is not None:
+        if not _power_of_two(core.tlb.page_bytes):
+            yield (*path, "tlb", "page"), f"{CAPACITY.show(core.tlb.page_bytes)} is not a power of two"
+        if core.tlb.second_entries is not None and core.tlb.second_entries < core.tlb.entries:
+            yield (*path, "tlb", "second_entries"), f"is less than the first level's {core.tlb.entries}"
+
+
+def _of_caches(core: CoreKind, all_cores: int) -> Iterator[Contradiction]:
+    path = ("cores", core.name, "caches")
+    levels = [cache.level for cache in core.caches]
+    if levels != list(range(1, len(levels) + 1)):
+        yield path, f"levels are {levels}: start at 1, nearest first, leave none out"
+    for cache in core.caches:
+        here = (*path, str(cache.level))
+        if not _power_of_two(cache.line_bytes):
+            yield (*here, "line"), f"{cache.line_bytes} B is not a power of two"
+        if cache.cores > all_cores:
+            yield (*here, "cores"), f"{cache.cores} is more than the {all_cores} cores of the machine"
+    for near, far in pairwise(core.caches):
+        here = (*path, str(far.level))
+        if far.size_bytes < near.size_bytes:
+            sizes = f"{CAPACITY.show(far.size_bytes)} is less than {CAPACITY.show(near.size_bytes)}"
+            yield (*here, "size"), f"{sizes} of level {near.level}"
+        if far.cores < near.cores:
+            yield (*here, "cores"), f"{far.cores} is less than {near.cores} of level {near.level}"
+
+
+def _of_gpu(gpu: Gpu) -> Iterator[Contradiction]:
+    if gpu.shared_per_block_bytes > gpu.shared_per_sm_bytes:
+        yield ("gpu", "shared_per_block"), "is more than shared_per_sm"
+    if gpu.registers_per_thread > gpu.registers_per_sm:
+        yield ("gpu", "registers_per_thread"), "is more than registers_per_sm"
+    if gpu.threads_per_sm % gpu.warp_threads:
+        yield ("gpu", "threads_per_sm"), f"is not a multiple of the warp's {gpu.warp_threads} threads"
+
+
+def _of_repeated(profile: Profile, repeated: Mapping[Path, object]) -> Iterator[Contradiction]:
+    computed = {path: value for path, _, value in facts(profile)} | _totals(profile)
+    for path, stated in repeated.items():
+        actual = computed.get(path)
+        if stated is None:
+            continue
+        if actual is None:
+            yield path, "cannot be computed: a fact that it needs is missing"
+        elif not _agrees(path, float(stated), float(actual)):  # type: ignore[arg-type]
+            yield path, f"{stated:.12g} is stated, but the facts give {actual:.12g}"
+
+
+def _agrees(path: Path, stated: float, actual: float) -> bool:
+    tolerance = RATE_TOLERANCE if path[0] == CHECK.key and path[1].endswith("_flops") else 0.0
+    return abs(stated - actual) <= tolerance * actual
+
+
+def _totals(profile: Profile) -> dict[Path, float]:
+    """The totals of ``check`` as far as the facts give them."""
+    totals: dict[str, float] = {}
+    if profile.cores:
+        totals["hardware_threads"] = hardware_threads(profile.cores)
+        if profile.core.fma_per_cycle is not None:
+            for name, element_bytes in (("f32", 4), ("f64", 8)):
+                flops = 2 * profile.core.fma_per_cycle * profile.core.lanes(element_bytes)
+                totals[f"{name}_flops_per_cycle"] = flops
+    if profile.gpu is not None:
+        per_cycle = profile.gpu.sms * profile.gpu.clock_hz
+        totals["f32_flops"] = per_cycle * profile.gpu.fp32_flops_per_sm_cycle
+        tensor = dict(profile.gpu.tensor_flops)
+        if "float16" in tensor:
+            totals["f16_tensor_flops"] = per_cycle * tensor["float16"]
+    return {(CHECK.key, name): value for name, value in totals.items()}
+
+
+def _power_of_two(number: int) -> bool:
+    return number & (number - 1) == 0
