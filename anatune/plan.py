@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass, is_dataclass
+from enum import Enum
+from typing import Any, get_type_hints
+
+from anatune.errors import IllegalPlan, require
+from anatune.workload import Matmul
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,3 +36,152 @@ class CacheBlocks:
     mc: int
     nc: int
     kc: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ThreadGrid:
+    """Threads laid over C: ``rows`` x ``columns`` of them, each with its own rectangle of C."""
+
+    rows: int = 1
+    columns: int = 1
+
+    @property
+    def threads(self) -> int:
+        return self.rows * self.columns
+
+
+class Storage(str, Enum):
+    """How an operand reaches the micro-kernel."""
+
+    IN_PLACE = "in_place"  # read where the caller put it
+    PACKED = "packed"  # copied block by block, before the block is used
+    PACKED_ON_FIRST_USE = "packed_on_first_use"  # copied by the first row of tiles that reads it
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodeTarget:
+    """What LLVM is told: instruction set, processor, triple (None: the host's) and extra features."""
+
+    isa: str
+    mcpu: str
+    triple: str | None = None
+    features: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class GemmPlan:
+    """Everything that a GEMM kernel depends on. Loops, outermost first (B3A2C0 of the GotoBLAS family)::
+
+        thread (grid) > jc (nc) > pc (kc) > ic (mc) > jr (nr) > ir (mr) > p
+
+    Each thread owns a rectangle of C, packs what it needs itself and waits for nobody.
+    """
+
+    workload: Matmul
+    target: CodeTarget
+    tile: MicroTile
+    blocks: CacheBlocks
+    a: Storage = Storage.IN_PLACE
+    b: Storage = Storage.IN_PLACE
+    grid: ThreadGrid = ThreadGrid()
+
+    def __post_init__(self) -> None:
+        t, b = self.tile, self.blocks
+        require(t.nr % t.lanes == 0, f"nr = {t.nr}: a multiple of the {t.lanes} lanes of a vector")
+        for name, block, tile, share in (
+            ("mc", b.mc, t.mr, self.thread_rows),
+            ("nc", b.nc, t.nr, self.thread_columns),
+        ):
+            require(
+                block % tile == 0 or block >= share,
+                f"{name} = {block}: a multiple of the tile's {tile}, or all {share} of a thread",
+            )
+        a_modes = (Storage.IN_PLACE, Storage.PACKED)
+        require(self.a in a_modes, f"a = {self.a.value!r}: A is read in place or packed")
+
+    @property
+    def thread_rows(self) -> int:
+        """Rows of C per thread: whole tiles, so that an edge tile stands only at the last row."""
+        return _share(self.workload.m, self.tile.mr, self.grid.rows)
+
+    @property
+    def thread_columns(self) -> int:
+        """Columns of C per thread: whole tiles, so that an edge tile stands only at the last column."""
+        return _share(self.workload.n, self.tile.nr, self.grid.columns)
+
+    @property
+    def edge_rows(self) -> int:
+        """Height of the last row of tiles where mr does not divide m, else 0."""
+        return self.workload.m % self.tile.mr
+
+    @property
+    def edge_columns(self) -> int:
+        """Width of the last column of tiles where nr does not divide n, else 0."""
+        return self.workload.n % self.tile.nr
+
+    @property
+    def last_thread_has_only_an_edge(self) -> bool:
+        """Whether the last rows of C that a thread gets are fewer than one whole tile."""
+        return (self.workload.m - 1) % self.thread_rows + 1 < self.tile.mr
+
+    @property
+    def k_blocks(self) -> int:
+        return -(-self.workload.k // self.blocks.kc)
+
+    def to_json(self) -> str:
+        """The plan as one line of JSON that `from_json` reads back."""
+        return json.dumps({"kind": "gemm", **asdict(self)}, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> GemmPlan:
+        """The plan that `to_json` wrote.
+
+        Raises:
+            IllegalPlan: not JSON, or a field that is missing, unknown or of the wrong kind.
+        """
+        try:
+            fields = json.loads(text)
+        except ValueError as error:
+            raise IllegalPlan(f"plan: not JSON ({error}); give what to_json returned") from None
+        require(isinstance(fields, dict), f"plan: {fields!r} is not a plan; give what to_json returned")
+        kind = fields.pop("kind", None)
+        require(kind == "gemm", f"kind = {kind!r}: this version reads plans of kind 'gemm'")
+        return _build(cls, fields, "plan")
+
+    def __str__(self) -> str:
+        t, b = self.tile, self.blocks
+        threads = f"{self.grid.rows}x{self.grid.columns} threads" if self.grid.threads > 1 else "1 thread"
+        return (
+            f"{t.mr}x{t.nr} tile, kc {b.kc} mc {b.mc} nc {b.nc}, "
+            f"A {self.a.value}, B {self.b.value}, {threads}"
+        )
+
+
+def _share(extent: int, tile: int, parts: int) -> int:
+    tiles = -(-extent // tile)
+    return -(-tiles // parts) * tile
+
+
+def _build(cls: type, fields: Any, path: str) -> Any:
+    """An instance of the frozen dataclass ``cls`` from plain JSON values, unknown keys refused."""
+    require(isinstance(fields, dict), f"{path} = {fields!r}: an object with the fields of {cls.__name__}")
+    known = get_type_hints(cls)
+    for name in fields:
+        require(name in known, f"{path}.{name}: unknown field; {cls.__name__} has {', '.join(known)}")
+    try:
+        return cls(**{name: _value(known[name], fields[name], f"{path}.{name}") for name in fields})
+    except TypeError as error:
+        raise IllegalPlan(f"{path}: {error}") from None
+
+
+def _value(kind: Any, value: Any, path: str) -> Any:
+    if isinstance(kind, type) and is_dataclass(kind):
+        return _build(kind, value, path)
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        choices = ", ".join(repr(item.value) for item in kind)
+        require(value in [item.value for item in kind], f"{path} = {value!r}: one of {choices}")
+        return kind(value)
+    if kind is int:
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        require(whole and value > 0, f"{path} = {value!r}: a whole number above 0")
+    return tuple(value) if isinstance(value, list) else value

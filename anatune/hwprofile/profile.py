@@ -84,8 +84,8 @@ class CoreKind:
     tlb: Tlb | None = None
 
     def lanes(self, element_bytes: int) -> int:
-        """N_vec: elements of ``element_bytes`` in one vector."""
-        return self.vector_bits // (8 * element_bytes)
+        """N_vec: elements of ``element_bytes`` in one vector; a scalar register holds one of any type."""
+        return max(1, self.vector_bits // (8 * element_bytes))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,65 @@
+"""Vector loads and stores of a row whose last vector may be partial (rank 5, code generation)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from tvm import tirx
+from tvm.tirx.script import builder as T
+
+INDEX = "int64"  # operands may hold 2**31 elements and more
+
+
+def index(value: int) -> Any:
+    """An integer constant of the type that every loop and subscript has."""
+    return tirx.IntImm(INDEX, value)
+
+
+@dataclass(frozen=True)
+class Row:
+    """``columns`` neighbouring elements of one row, cut into vectors of ``lanes``.
+
+    Only the last vector can be partial; it is then read and written under a constant mask, so
+    nothing outside the row is touched and the loop that uses it holds no branch.
+    """
+
+    columns: int
+    lanes: int
+    dtype: str
+
+    @property
+    def vectors(self) -> int:
+        return -(-self.columns // self.lanes)
+
+    @property
+    def vector_dtype(self) -> str:
+        return f"{self.dtype}x{self.lanes}"
+
+    def zero(self) -> Any:
+        return T.broadcast(tirx.const(0, self.dtype), self.lanes)
+
+    def load(self, buffer: Any, where: tuple[Any, ...], vector: int) -> Any:
+        """Vector number ``vector`` of the row that starts at ``where``; absent lanes read as 0."""
+        *outer, column = where
+        ramp = T.ramp(column + vector * self.lanes, 1, self.lanes)
+        mask = self._mask(vector)
+        if mask is None:
+            return buffer[(*outer, ramp)]
+        return T.masked_load(self.vector_dtype, buffer, *outer, ramp, mask)
+
+    def store(self, buffer: Any, where: tuple[Any, ...], vector: int, value: Any) -> None:
+        """Write vector number ``vector`` of the row that starts at ``where``; absent lanes are left."""
+        *outer, column = where
+        ramp = T.ramp(column + vector * self.lanes, 1, self.lanes)
+        mask = self._mask(vector)
+        if mask is None:
+            T.buffer_store(buffer, value, [*outer, ramp])
+        else:
+            T.evaluate(T.masked_store(buffer, value, *outer, ramp, mask))
+
+    def _mask(self, vector: int) -> Any | None:
+        present = min(self.lanes, self.columns - vector * self.lanes)
+        if present == self.lanes:
+            return None
+        return T.get_active_lane_mask(f"boolx{self.lanes}", 0, present)

@@ -1,0 +1,110 @@
+"""Matrix products: what is to be computed, its reference and its tolerance (rank 2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from numbers import Integral
+from typing import TYPE_CHECKING, Any
+
+from anatune.errors import WorkloadError, require
+
+if TYPE_CHECKING:
+    import numpy as np
+
+ELEMENT_BYTES = {"float32": 4}
+"""Data types that kernels are generated for, with the size of an element in bytes."""
+
+UNIT_ROUNDOFF = {"float32": 2.0**-24}
+"""u of IEEE 754 binary formats, round to nearest (IEEE 754-2019, table 3.5)."""
+
+MAX_EXTENT = 2**31 - 1
+"""Largest extent: BLAS and numpy's BLAS calls take 32-bit extents as well."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Matmul:
+    """C[m, n] = A[m, k] B[k, n], all row-major and compact, of one data type."""
+
+    m: int
+    n: int
+    k: int
+    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        for name in ("m", "n", "k"):
+            object.__setattr__(self, name, _extent(name, getattr(self, name)))
+        object.__setattr__(self, "dtype", _dtype(self.dtype))
+
+    @property
+    def element_bytes(self) -> int:
+        return ELEMENT_BYTES[self.dtype]
+
+    @property
+    def flops(self) -> int:
+        """Floating-point operations: one multiply and one add per (i, j, p)."""
+        return 2 * self.m * self.n * self.k
+
+    @property
+    def operands(self) -> dict[str, tuple[int, int]]:
+        """Shapes of the inputs by name, in the order of a call."""
+        return {"a": (self.m, self.k), "b": (self.k, self.n)}
+
+    @property
+    def output(self) -> tuple[int, int]:
+        """Shape of C."""
+        return (self.m, self.n)
+
+    @property
+    def operand_bytes(self) -> int:
+        """Bytes of A, B and C together."""
+        return self.element_bytes * (self.m * self.k + self.k * self.n + self.m * self.n)
+
+    def reference(self, a: np.ndarray, b: np.ndarray, rows: Any = slice(None)) -> np.ndarray:
+        """The chosen ``rows`` of C in float64."""
+        return a[rows].astype("float64") @ b.astype("float64")
+
+    def error_bound(self, a: np.ndarray, b: np.ndarray, rows: Any = slice(None)) -> np.ndarray:
+        """Largest rounding error per element of those rows, whatever the order of the sum.
+
+        |C - fl(C)| <= gamma_k |A||B|, gamma_k = k u / (1 - k u) (Higham, Accuracy and Stability of
+        Numerical Algorithms, 2nd ed., eq. 3.13), with k + 1 for the rounding of the stored result.
+        """
+        u = UNIT_ROUNDOFF[self.dtype]
+        gamma = (self.k + 1) * u / (1 - (self.k + 1) * u)
+        return gamma * (abs(a[rows]).astype("float64") @ abs(b).astype("float64"))
+
+    def __str__(self) -> str:
+        return f"matmul {self.m}x{self.n}x{self.k} {self.dtype}"
+
+
+def matmul(m: int, n: int, k: int, *, dtype: Any = "float32") -> Matmul:
+    """The workload C[m, n] = A[m, k] B[k, n].
+
+    Args:
+        m, n, k: extents, whole numbers from 1 to 2**31 - 1.
+        dtype: data type of A, B and C, by name or as anything that ``numpy.dtype`` takes.
+
+    Raises:
+        WorkloadError: an extent or a data type that cannot be computed, named.
+    """
+    return Matmul(m=m, n=n, k=k, dtype=dtype)
+
+
+def _extent(name: str, value: Any) -> int:
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    require(
+        whole and 1 <= value <= MAX_EXTENT,
+        f"{name} = {value!r}: an extent is a whole number from 1 to {MAX_EXTENT}",
+        WorkloadError,
+    )
+    return int(value)
+
+
+def _dtype(value: Any) -> str:
+    name = value if isinstance(value, str) else str(getattr(value, "__name__", value))
+    require(
+        name in ELEMENT_BYTES,
+        f"dtype = {name!r}: kernels are generated for {', '.join(ELEMENT_BYTES)}",
+        WorkloadError,
+    )
+    return name
