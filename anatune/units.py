@@ -89,7 +89,8 @@ class Quantity:
     def show(self, value: int | float) -> str:
         """Rounded text for people: three significant digits in the unit that fits."""
         units = self._largest_first()
-        fits = next((unit for unit in units if abs(value) >= self.units[unit]), units[-1])
+        rounded = float(f"{value:.{SHOWN_DIGITS}g}")  # so that 999.9 us becomes 1 ms
+        fits = next((unit for unit in units if abs(rounded) >= self.units[unit]), units[-1])
         unit = fits if value else self.base
         return f"{_rounded(float(value) / float(self.units[unit]))} {unit}"
 
@@ -130,7 +131,8 @@ _AMBIGUOUS = {
     for unit in ("kB", "KB", "MB", "GB", "TB", "K", "M", "G")
 }
 _BINARY_RATE = {
-    f"{p}iB/s": f"rates are decimal: write {p}B/s (1 GB/s is 10^9 bytes per second)" for p in "KMGT"
+    f"{binary}B/s": f"rates are decimal: write {prefix}B/s (1 GB/s is 10^9 bytes per second)"
+    for binary, prefix in (("Ki", "k"), ("Mi", "M"), ("Gi", "G"), ("Ti", "T"))
 }
 
 CAPACITY = Quantity(

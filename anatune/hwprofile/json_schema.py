@@ -11,13 +11,15 @@ import re
 from anatune.hwprofile.grammar import Block, Fact, Header, Item, Kind, Listed, Need, Table
 from anatune.hwprofile.schema import FORMAT, NAME_PATTERN, OLDEST_VERSION, SOURCE, VERSION
 from anatune.hwprofile.values import MAX_TEXT
-from anatune.units import Quantity
+from anatune.units import QUANTITIES, Quantity
 
 Schema = dict[str, object]
 
 _NUMBER = r"[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?"
 _NAME: Schema = {"type": "string", "pattern": f"^{NAME_PATTERN}$"}
+_TEXT: Schema = {"type": "string", "minLength": 1, "maxLength": MAX_TEXT}
 _NULL: Schema = {"type": "null"}
+_CITED: Schema = {"$ref": "#/$defs/cited"}
 
 
 def json_schema() -> Schema:
@@ -31,6 +33,7 @@ def json_schema() -> Schema:
         **root,
         "required": ["schema", *required],
         "anyOf": [{"required": ["like"]}, {"required": ["target", "sources"]}],
+        "$defs": _definitions(),
     }
 
 
@@ -77,26 +80,33 @@ def _header(header: Header) -> Schema:
 
 
 def _fact(fact: Fact) -> Schema:
-    scalar = _quantity(fact.kind) if isinstance(fact.kind, Quantity) else _plain(fact)
-    if not fact.sourced:
-        return scalar
-    properties: Schema = {"value": scalar, "source": _NAME, "note": _text()}
+    if isinstance(fact.kind, Quantity):
+        return {"$ref": f"#/$defs/{_definition_name(fact.kind)}"}
+    scalar = _plain(fact)
+    return {"anyOf": [scalar, _CITED, _NULL]} if fact.sourced else scalar
+
+
+def _definition_name(quantity: Quantity) -> str:
+    return quantity.base.replace("/", " per ")  # a slash would part the reference
+
+
+def _definitions() -> Schema:
+    """What many keys share: quantities with their units, and a value with its source."""
+    quantities = {_definition_name(quantity): _quantity(quantity) for quantity in QUANTITIES}
+    properties: Schema = {"value": {"type": ["string", "number"]}, "source": _NAME, "note": _TEXT}
     cited = {
         "type": "object",
         "additionalProperties": False,
         "properties": properties,
         "required": ["value"],
     }
-    return {"anyOf": [scalar, cited, _NULL]}
+    return {"cited": cited, **quantities}
 
 
 def _quantity(quantity: Quantity) -> Schema:
     units = "|".join(re.escape(unit) for unit in quantity.units)
-    return {"type": "string", "pattern": f"^{_NUMBER} ?({units})$", "examples": [quantity.example]}
-
-
-def _text() -> Schema:
-    return {"type": "string", "minLength": 1, "maxLength": MAX_TEXT}
+    text = {"type": "string", "pattern": f"^{_NUMBER} ?({units})$", "examples": [quantity.example]}
+    return {"anyOf": [text, _CITED, _NULL]}
 
 
 def _plain(fact: Fact) -> Schema:
@@ -109,5 +119,7 @@ def _plain(fact: Fact) -> Schema:
     if fact.kind is Kind.COUNTS:
         return {"type": "array", "items": {"type": "integer", "minimum": int(fact.low)}}
     if fact.kind is Kind.WORDS:
-        return {"type": "array", "items": _text()}
-    return {Kind.FLAG: {"type": "boolean"}, Kind.NAME: _NAME}.get(fact.kind, _text())  # type: ignore[arg-type]
+        return {"type": "array", "items": _TEXT}
+    if fact.kind is Kind.FLAG:
+        return {"type": "boolean"}
+    return _NAME if fact.kind is Kind.NAME else _TEXT

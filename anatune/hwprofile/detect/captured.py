@@ -10,6 +10,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from anatune.hwprofile.detect.system import LlvmFacts
+
 
 class CapturedSystem:
     """A `System` that answers from ``folder`` and reads nothing else."""
@@ -20,6 +22,12 @@ class CapturedSystem:
         self.files: dict[str, str] = {}
         if (self.folder / "files.txt").exists():
             self.files = parse_grep(self._text("files.txt"))
+
+    @property
+    def llvm(self) -> LlvmFacts:
+        """What LLVM said on that machine."""
+        said = self.facts["llvm"]
+        return LlvmFacts(said["mcpu"], said["triple"], tuple(said["features"]))
 
     def _text(self, name: str) -> str:
         return (self.folder / name).read_text(encoding="utf-8")

@@ -8,10 +8,12 @@ from dataclasses import replace
 
 from anatune.errors import ProfileError, require
 from anatune.hwprofile.detect import isa as isa_rules
-from anatune.hwprofile.detect import linux, macos, uarch, windows
+from anatune.hwprofile.detect import linux, macos, windows
 from anatune.hwprofile.detect.cache_chain import settle
 from anatune.hwprofile.detect.facts import HostFacts, RawKind, Reading
 from anatune.hwprofile.detect.system import LlvmFacts, LocalSystem, System
+from anatune.hwprofile.detect.uarch import Uarch
+from anatune.hwprofile.detect.uarch_find import find
 from anatune.hwprofile.laws import contradictions
 from anatune.hwprofile.profile import CacheLevel, Citation, CoreKind, Memory, Profile, Source, Target, Tlb
 from anatune.hwprofile.schema import ISAS
@@ -19,7 +21,7 @@ from anatune.hwprofile.schema import facts as numbers
 
 _READERS = {"linux": linux.read, "darwin": macos.read, "windows": windows.read}
 _OTHER = Source(name="python", kind="detected", where="os.cpu_count on a system without a reader")
-_UNLISTED = uarch.Uarch(name="unlisted", where="")
+_UNLISTED = Uarch(name="unlisted", where="")
 _VICTIM_LEVEL = 3
 _MEMORY_BYTES = (1 << 20, 1 << 50)
 _MAX_TEXT = 200
@@ -38,7 +40,7 @@ def detect_host(llvm: LlvmFacts, system: System | None = None) -> Profile:
     )
     facts = _read(system)
     origins: Origins = {}
-    rows = [uarch.find(kind.part, llvm.mcpu, kind.role) or _UNLISTED for kind in facts.kinds]
+    rows = [find(kind.part, llvm.mcpu, kind.role) or _UNLISTED for kind in facts.kinds]
     names = _kind_names(facts.kinds, rows, llvm.mcpu)
     all_cores = sum(kind.count for kind in facts.kinds)
     cores = tuple(
@@ -76,7 +78,7 @@ def _one_line(text: object) -> str | None:
     return " ".join(words)[:_MAX_TEXT] or None
 
 
-def _kind_names(kinds: tuple[RawKind, ...], rows: list[uarch.Uarch], mcpu: str) -> list[str]:
+def _kind_names(kinds: tuple[RawKind, ...], rows: list[Uarch], mcpu: str) -> list[str]:
     """The design's name, else LLVM's or the role; made unique, because facts are found by it."""
     names: list[str] = []
     for kind, row in zip(kinds, rows):
@@ -88,7 +90,7 @@ def _kind_names(kinds: tuple[RawKind, ...], rows: list[uarch.Uarch], mcpu: str) 
 
 
 def _vectors(
-    isa: str, llvm: LlvmFacts, facts: HostFacts, row: uarch.Uarch
+    isa: str, llvm: LlvmFacts, facts: HostFacts, row: Uarch
 ) -> isa_rules.Vectors:
     return isa_rules.vectors(isa, llvm.features, facts.flags, row.sve_bits)
 
@@ -96,7 +98,7 @@ def _vectors(
 def _core_kind(
     name: str,
     kind: RawKind,
-    row: uarch.Uarch,
+    row: Uarch,
     all_cores: int,
     vectors: isa_rules.Vectors,
     origins: Origins,
@@ -130,7 +132,7 @@ def _core_kind(
     )
 
 
-def _tlb(row: uarch.Uarch) -> Tlb | None:
+def _tlb(row: Uarch) -> Tlb | None:
     if row.tlb_entries is None:
         return None
     return Tlb(
@@ -139,7 +141,7 @@ def _tlb(row: uarch.Uarch) -> Tlb | None:
 
 
 def _caches(
-    path: str, kind: RawKind, row: uarch.Uarch, all_cores: int, origins: Origins
+    path: str, kind: RawKind, row: Uarch, all_cores: int, origins: Origins
 ) -> tuple[CacheLevel, ...]:
     levels = []
     for entry in settle((*kind.readings, Reading(source=row.source, caches=row.caches))):

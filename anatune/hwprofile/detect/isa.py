@@ -56,7 +56,9 @@ def vectors(isa: str, llvm: Collection[str], flags: Collection[str], sve_bits: i
     or kernel may have switched off what the name promises."""
     answers = [_by_features(isa, f, sve_bits) for f in (listed(llvm), listed(flags)) if f]
     known = [a for a in answers if a is not None]
-    if known:
+    if isa == "riscv64" and known and len(known) == len(answers):
+        return max(known, key=lambda v: v.bits)  # the kernel says V or not, but seldom how wide
+    if isa != "riscv64" and known:
         return min(known, key=lambda v: v.bits)
     if isa in ("x86_64", "aarch64"):
         return Vectors(128, 16 if isa == "x86_64" else 32, BASELINE)

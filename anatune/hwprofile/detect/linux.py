@@ -57,13 +57,17 @@ def read(system: System) -> HostFacts:
     online = _online(system, blocks)
     allowed = (system.affinity() or frozenset()) & set(online) or frozenset(online)
     cpus = _read_cpus(system, online, blocks)
-    groups = [g for g in _group(cpus) if any(c.number in allowed for c in g)]
+    groups = _group(cpus)
     fallback = () if len(groups) > 1 else tuple(_lscpu(system, groups[0], cpus))
     flags = cpuinfo.flags_of(blocks)
     board = (system.read_text("/sys/firmware/devicetree/base/model") or "").strip("\0\n ")
     return HostFacts(
         source=SYSFS,
-        kinds=tuple(_kind(g, allowed, first=g is groups[0], more=fallback) for g in groups),
+        kinds=tuple(
+            _kind(g, allowed, first=g is groups[0], more=fallback)
+            for g in groups
+            if any(cpu.number in allowed for cpu in g)
+        ),
         usable_threads=_usable_threads(len(allowed), quota_cpus(system)),
         flags=flags,
         brand=cpuinfo.brand_of(blocks, common) or board or None,

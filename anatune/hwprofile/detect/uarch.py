@@ -1,7 +1,7 @@
 """Facts by micro-architecture that no operating system tells; only those we are sure of.
 
-Rows are found by Arm part number, by x86 family and model, then by LLVM's name for the CPU. Rates
-are per vector width, because several cores split wide vectors. What a row leaves out, a probe fills.
+The rows are in `uarch_x86` and `uarch_arm`; `uarch_find` looks them up. Rates are per vector width,
+because several cores split wide vectors. What a row leaves out, a probe fills.
 """
 
 from __future__ import annotations
@@ -39,19 +39,6 @@ class Uarch:
     @property
     def source(self) -> Source:
         return Source(name=f"uarch_{self.name}", kind="document", where=self.where)
-
-
-def find(part: Part, mcpu: str, role: str | None) -> Uarch | None:
-    """The row of one kind of core: ``mcpu`` names the chip, so a hybrid's small cores need ``role``."""
-    from anatune.hwprofile.detect.uarch_table import EFFICIENCY_CORES, ROWS
-
-    by_part = next((row for row in ROWS if part in row.parts), None)
-    if role == "efficiency" and part.arm_part is None:
-        chip = mcpu if by_part is None else by_part.mcpu[0]
-        return EFFICIENCY_CORES.get(mcpu) or EFFICIENCY_CORES.get(chip)
-    if by_part is not None or role == "efficiency":
-        return by_part
-    return next((row for row in ROWS if mcpu in row.mcpu), None)
 
 
 def cache(

@@ -7,7 +7,14 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from anatune.hwprofile.detect.facts import HostFacts, Part, RawCache, RawKind, Reading
+from anatune.hwprofile.detect.facts import (
+    MAX_THREADS_EACH,
+    HostFacts,
+    Part,
+    RawCache,
+    RawKind,
+    Reading,
+)
 from anatune.hwprofile.detect.system import System
 from anatune.hwprofile.profile import Source
 
@@ -47,9 +54,10 @@ def read(system: System) -> HostFacts:
     part = _part(system.processor())
     online = frozenset(cpu for core in cores for cpu in core.cpus)
     allowed = (system.affinity() or frozenset()) & online or online
-    groups = [g for g in _group(cores, caches) if any(c.cpus & allowed for c in g)]
     kinds = [
-        _kind(group, cores, caches, allowed, part, _role(group, groups)) for group in groups
+        _kind(group, cores, caches, allowed, part)
+        for group in _group(cores, caches)
+        if any(core.cpus & allowed for core in group)
     ] or [RawKind(count=system.cpu_count() or 1, part=part)]
     package = system.py_cpuinfo()  # the only portable way to brand and flags here
     return HostFacts(
@@ -71,7 +79,8 @@ def parse(data: bytes) -> tuple[list[_Core], list[_Cache]]:
     for relation, body in _records(data):
         if relation == _RELATION_CORE and len(body) >= _CORE.size:
             _, efficiency_class, groups = _CORE.unpack_from(body)
-            if cpus := _cpus(body, _CORE.size, groups):
+            cpus = _cpus(body, _CORE.size, groups)
+            if 1 <= len(cpus) <= MAX_THREADS_EACH:
                 cores.append(_Core(cpus, efficiency_class))
         if relation == _RELATION_CACHE and len(body) >= _CACHE.size:
             level, ways, line, size, kind, groups = _CACHE.unpack_from(body)
@@ -131,11 +140,11 @@ def _group(cores: list[_Core], caches: list[_Cache]) -> list[list[_Core]]:
     return sorted(groups.values(), key=lambda g: -g[0].efficiency_class)
 
 
-def _role(group: list[_Core], groups: list[list[_Core]]) -> str | None:
-    classes = {g[0].efficiency_class for g in groups}
+def _role(core: _Core, cores: list[_Core]) -> str | None:
+    classes = {other.efficiency_class for other in cores}
     if len(classes) == 1:
         return None
-    return "performance" if group[0].efficiency_class == max(classes) else "efficiency"
+    return "performance" if core.efficiency_class == max(classes) else "efficiency"
 
 
 def _kind(
@@ -144,7 +153,6 @@ def _kind(
     caches: list[_Cache],
     allowed: frozenset[int],
     part: Part,
-    role: str | None,
 ) -> RawKind:
     cpus = frozenset().union(*(core.cpus for core in group))
     each = [_caches_of(core, cores, caches) for core in group]
@@ -153,7 +161,7 @@ def _kind(
         count=len(group),
         threads_each=max(len(core.cpus) for core in group),
         cpus=tuple(sorted(cpus & allowed)),
-        role=role,
+        role=_role(group[0], cores),
         part=part,
         readings=(Reading(source=WINDOWS, caches=widest),),
     )
