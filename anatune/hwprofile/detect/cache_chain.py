@@ -1,6 +1,6 @@
 """Cache geometry that adds up, from several readings of falling trust; absurd numbers fall through.
 
-Takes part after the operating system's reader and the table have spoken, before the profile is made.
+Runs once the operating system's reader and the table have spoken, before the profile is made.
 """
 
 from __future__ import annotations

@@ -33,13 +33,13 @@ class CapturedSystem:
         return (self.folder / name).read_text(encoding="utf-8")
 
     def platform(self) -> str:
-        return self.facts["platform"]
+        return str(self.facts["platform"])
 
     def machine(self) -> str:
-        return self.facts["machine"]
+        return str(self.facts["machine"])
 
     def processor(self) -> str:
-        return self.facts.get("processor", "")
+        return str(self.facts.get("processor", ""))
 
     def cpu_count(self) -> int | None:
         return self.facts.get("cpu_count")

@@ -1,4 +1,4 @@
-"""CPU quota of the control groups that this process is in, versions 1 and 2, walked up to the root."""
+"""CPU quota of this process's control groups, versions 1 and 2, walked up to the root."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class _Mount:
 
 
 def quota_cpus(system: System) -> float | None:
-    """CPUs' worth of time allowed by the tightest group from ours to the root; None is unlimited."""
+    """CPUs' worth of time that the tightest group up to the root allows; None is unlimited."""
     paths = _own_paths(system.read_text("/proc/self/cgroup") or "")
     quotas = [
         quota
@@ -37,7 +37,7 @@ def quota_cpus(system: System) -> float | None:
 
 
 def _own_paths(text: str) -> dict[int, str]:
-    """Our group by version, from lines ``id:controllers:path``; version 2 has id 0, no controllers."""
+    """Our group by version, from lines id:controllers:path; version 2 is id 0, no controllers."""
     paths: dict[int, str] = {}
     for line in text.splitlines():
         number, _, rest = line.partition(":")
@@ -65,7 +65,7 @@ def _mounts(text: str) -> list[_Mount]:
 
 
 def _walk_up(mount: _Mount, path: str) -> list[str]:
-    """Folders from our group up to the mount; a group outside what is mounted leaves the mount alone."""
+    """Folders from our group up to the mount; only the mount, if our group lies outside it."""
     own, root = PurePosixPath("/" + path.strip("/")), PurePosixPath("/" + mount.root.strip("/"))
     inner = own.relative_to(root) if own.is_relative_to(root) else own.relative_to("/")
     if ".." in inner.parts:

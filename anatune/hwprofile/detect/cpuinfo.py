@@ -27,7 +27,7 @@ Block = dict[str, str]
 
 
 def parse(text: str) -> tuple[dict[int, Block], Block]:
-    """Keys by processor number, and the keys outside any processor's block (Arm's Model, Hardware)."""
+    """Keys by processor number, and those outside any processor's block (Arm's Model)."""
     blocks: dict[int, Block] = {}
     common: Block = {}
     current = common
@@ -63,7 +63,10 @@ def brand_of(blocks: dict[int, Block], common: Block) -> str | None:
 def flags_of(blocks: dict[int, Block]) -> frozenset[str]:
     """Flags that every processor has: a kernel of code may be moved to any of them."""
     listed = [
-        frozenset(block[key].split()) for block in blocks.values() for key in _FLAG_KEYS if key in block
+        frozenset(block[key].split())
+        for block in blocks.values()
+        for key in _FLAG_KEYS
+        if key in block
     ]
     return frozenset.intersection(*listed) if listed else frozenset()
 

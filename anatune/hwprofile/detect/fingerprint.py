@@ -7,11 +7,19 @@ import hashlib
 from anatune.hwprofile.detect import cpuinfo, macos, windows
 from anatune.hwprofile.detect.cgroup import quota_cpus
 from anatune.hwprofile.detect.facts import parse_cpu_list
-from anatune.hwprofile.detect.linux import CPU
+from anatune.hwprofile.detect.linux import CPU, memory_bytes
 from anatune.hwprofile.detect.system import LocalSystem, System
 
 _HEX_DIGITS = 16
-_CACHE_FILES = ("level", "type", "size", "ways_of_associativity", "number_of_sets", "shared_cpu_list")
+_MEMORY_STEP_BYTES = 256 << 20  # kernels keep a little more or less for themselves at each boot
+_CACHE_FILES = (
+    "level",
+    "type",
+    "size",
+    "ways_of_associativity",
+    "number_of_sets",
+    "shared_cpu_list",
+)
 # Keys that stay the same between boots of one Mac.
 _MAC_KEYS = ("hw.perflevel", "hw.l", "hw.cachelinesize", "hw.memsize", "hw.ncpu", "machdep.cpu.")
 
@@ -40,7 +48,7 @@ def _linux(system: System) -> tuple[object, ...]:
         cpuinfo.identity(system.read_text("/proc/cpuinfo") or ""),
         online,
         quota_cpus(system),
-        _memory(system.read_text("/proc/meminfo") or ""),
+        _memory(system),
         # The first and the last: hybrid chips number their kinds one after the other, and reading
         # hundreds of CPUs would take longer than a start may.
         *(_cache_files(system, cpu) for cpu in sorted({cpus[0], cpus[-1]})),
@@ -57,8 +65,8 @@ def _cache_files(system: System, cpu: int) -> tuple[object, ...]:
     )
 
 
-def _memory(meminfo: str) -> str:
-    return next((line for line in meminfo.splitlines() if line.startswith("MemTotal:")), "")
+def _memory(system: System) -> int:
+    return (memory_bytes(system) or 0) // _MEMORY_STEP_BYTES
 
 
 def _macos(system: System) -> tuple[object, ...]:

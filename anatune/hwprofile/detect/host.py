@@ -1,4 +1,4 @@
-"""The host as a `Profile`: system facts, then the table's, each with its source; the rest stays None."""
+"""The host as a `Profile`: system facts, then the table's, each with its source; the rest None."""
 
 from __future__ import annotations
 
@@ -14,15 +14,25 @@ from anatune.hwprofile.detect.facts import HostFacts, RawKind, Reading
 from anatune.hwprofile.detect.system import LlvmFacts, LocalSystem, System
 from anatune.hwprofile.detect.uarch import Uarch
 from anatune.hwprofile.detect.uarch_find import find
+from anatune.hwprofile.grammar import Fact
 from anatune.hwprofile.laws import contradictions
-from anatune.hwprofile.profile import CacheLevel, Citation, CoreKind, Memory, Profile, Source, Target, Tlb
+from anatune.hwprofile.profile import (
+    CacheLevel,
+    Citation,
+    CoreKind,
+    Memory,
+    Profile,
+    Source,
+    Target,
+    Tlb,
+)
 from anatune.hwprofile.schema import ISAS
 from anatune.hwprofile.schema import facts as numbers
 
 _READERS = {"linux": linux.read, "darwin": macos.read, "windows": windows.read}
 _OTHER = Source(name="python", kind="detected", where="os.cpu_count on a system without a reader")
 _UNLISTED = Uarch(name="unlisted", where="")
-_VICTIM_LEVEL = 3
+_FAR_LEVEL = 3
 _MEMORY_BYTES = (1 << 20, 1 << 50)
 _MAX_TEXT = 200
 
@@ -30,7 +40,7 @@ Origins = dict[str, Source]  # dotted facts that the operating system did not te
 
 
 def detect_host(llvm: LlvmFacts, system: System | None = None) -> Profile:
-    """This machine, or the one that ``system`` replays; ProfileError where there is nothing to plan for."""
+    """This machine, or the one that ``system`` replays; ProfileError where it makes no sense."""
     system = system or LocalSystem()
     isa = isa_rules.isa_of(system.machine())
     require(
@@ -44,7 +54,14 @@ def detect_host(llvm: LlvmFacts, system: System | None = None) -> Profile:
     names = _kind_names(facts.kinds, rows, llvm.mcpu)
     all_cores = sum(kind.count for kind in facts.kinds)
     cores = tuple(
-        _core_kind(name, kind, row, all_cores, _vectors(isa, llvm, facts, row), origins)
+        _core_kind(
+            name,
+            kind,
+            row,
+            all_cores,
+            isa_rules.vectors(isa, llvm.features, facts.flags, row.sve_bits),
+            origins,
+        )
         for name, kind, row in zip(names, facts.kinds, rows)
     )
     low, high = _MEMORY_BYTES
@@ -79,20 +96,14 @@ def _one_line(text: object) -> str | None:
 
 
 def _kind_names(kinds: tuple[RawKind, ...], rows: list[Uarch], mcpu: str) -> list[str]:
-    """The design's name, else LLVM's or the role; made unique, because facts are found by it."""
+    """The design's name, else the role or LLVM's name; unique, because facts are found by it."""
     names: list[str] = []
     for kind, row in zip(kinds, rows):
-        plain = row.name if row is not _UNLISTED else kind.role if len(kinds) > 1 else mcpu
-        stem = re.sub(r"[^a-z0-9]+", "_", (plain or "").lower()).strip("_")[:40] or "core"
+        plain = row.name if row is not _UNLISTED else kind.role or mcpu
+        stem = re.sub(r"[^a-z0-9]+", "_", plain.lower()).strip("_")[:40] or "core"
         candidates = (stem, *(f"{stem}_{number}" for number in range(2, len(kinds) + 2)))
         names.append(next(name for name in candidates if name not in names))
     return names
-
-
-def _vectors(
-    isa: str, llvm: LlvmFacts, facts: HostFacts, row: Uarch
-) -> isa_rules.Vectors:
-    return isa_rules.vectors(isa, llvm.features, facts.flags, row.sve_bits)
 
 
 def _core_kind(
@@ -149,7 +160,7 @@ def _caches(
         origins.update({f"{here}.{fact}": source for fact, source in entry.sources})
         # A cache may also serve cores that this process cannot reach; those are not in the profile.
         level = replace(entry.level, cores=min(entry.level.cores, all_cores))
-        if level.level == _VICTIM_LEVEL and row is not _UNLISTED:
+        if level.level == _FAR_LEVEL and row.far_holds is not None:
             level = replace(level, holds=row.far_holds)
             origins[f"{here}.holds"] = row.source
         levels.append(level)
@@ -157,11 +168,11 @@ def _caches(
 
 
 def _cited(profile: Profile, system: Source, origins: Mapping[str, Source]) -> Profile:
-    """``profile`` with the source of each of its numbers, and the names of those that are assumed."""
+    """``profile`` with the source of each number, and the names of those that are assumed."""
     cited = {
         ".".join(path): origins.get(".".join(path), system)
         for path, fact, value in numbers(profile)
-        if value is not None and fact.sourced and not fact.repeats
+        if value is not None and isinstance(fact, Fact) and fact.sourced and not fact.repeats
         # Where nobody says what a level holds, the noun's default is no statement of fact.
         if fact.key != "holds" or ".".join(path) in origins
     }

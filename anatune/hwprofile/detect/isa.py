@@ -1,4 +1,4 @@
-"""Vector width and registers from CPU features: LLVM's own vector-width query is wrong too often."""
+"""Vector width and registers from CPU features: LLVM's own vector-width query is often wrong."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BASELINE = Source(
 )
 
 _ISA_NAMES = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "aarch64", "arm64": "aarch64"}
-_SCALAR_BITS = 64  # RISC-V without V: one double per register
+_SCALAR_BITS = 32  # RISC-V without V: a "vector" is one float32, so that lanes come out right
 _RVV_MIN_BITS = 128  # the V extension implies Zvl128b
 _MAX_BITS = 65536  # the V extension's own limit
 # Architectural registers by width: AVX-512 doubled the sixteen of SSE and AVX.
@@ -51,7 +51,9 @@ def listed(features: Collection[str]) -> frozenset[str]:
     return frozenset(f.strip().lower().lstrip("+") for f in features if not f.startswith("-"))
 
 
-def vectors(isa: str, llvm: Collection[str], flags: Collection[str], sve_bits: int | None) -> Vectors:
+def vectors(
+    isa: str, llvm: Collection[str], flags: Collection[str], sve_bits: int | None
+) -> Vectors:
     """The narrower of what LLVM and the system list: LLVM knows the CPU by name, and a hypervisor
     or kernel may have switched off what the name promises."""
     answers = [_by_features(isa, f, sve_bits) for f in (listed(llvm), listed(flags)) if f]

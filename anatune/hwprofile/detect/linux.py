@@ -1,4 +1,4 @@
-"""Linux: every CPU's caches and topology from sysfs, grouped into kinds of core; lscpu where silent."""
+"""Linux: caches and topology of every CPU from sysfs, grouped into kinds; lscpu where silent."""
 
 from __future__ import annotations
 
@@ -29,9 +29,22 @@ SYSFS = Source(name="sysfs", kind="detected", where=f"{CPU} and /proc of the run
 LSCPU = Source(name="lscpu", kind="detected", where="lscpu -J -C")
 _LSCPU_COMMAND = ("lscpu", "-J", "-C")
 # Intel's hybrid chips have one performance-monitoring unit for each kind of core.
-_INTEL_KINDS = (("cpu_core", "performance"), ("cpu_atom", "efficiency"), ("cpu_lowpower", "efficiency"))
+_INTEL_KINDS = (
+    ("cpu_core", "performance"),
+    ("cpu_atom", "efficiency"),
+    ("cpu_lowpower", "efficiency"),
+)
 _CLOCK_RANGE_HZ = (1e8, 1e10)
-_GUEST_MARKS = ("qemu", "kvm", "vmware", "virtualbox", "virtual machine", "hvm domu", "bochs", "xen")
+_GUEST_MARKS = (
+    "qemu",
+    "kvm",
+    "vmware",
+    "virtualbox",
+    "virtual machine",
+    "hvm domu",
+    "bochs",
+    "xen",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +84,7 @@ def read(system: System) -> HostFacts:
         usable_threads=_usable_threads(len(allowed), quota_cpus(system)),
         flags=flags,
         brand=cpuinfo.brand_of(blocks, common) or board or None,
-        memory_bytes=_memory_bytes(system),
+        memory_bytes=memory_bytes(system),
         virtualized="hypervisor" in flags or _guest_marks(system),
     )
 
@@ -229,7 +242,7 @@ def _lscpu_cache(row: dict[str, Any], cores: int) -> RawCache | None:
     )
 
 
-def _memory_bytes(system: System) -> int | None:
+def memory_bytes(system: System) -> int | None:
     for line in (system.read_text("/proc/meminfo") or "").splitlines():
         words = line.split()
         if len(words) >= 2 and words[0] == "MemTotal:" and (kib := parse_int(words[1])):
@@ -243,7 +256,9 @@ def _guest_marks(system: System) -> bool:
         return True
     if system.list_dir("/sys/firmware/devicetree/base/hypervisor"):
         return True
-    names = [system.read_text(f"/sys/class/dmi/id/{n}") or "" for n in ("sys_vendor", "product_name")]
+    names = [
+        system.read_text(f"/sys/class/dmi/id/{n}") or "" for n in ("sys_vendor", "product_name")
+    ]
     words = " ".join(names).lower()
     return any(mark in words for mark in _GUEST_MARKS) or (
         "amazon ec2" in words and "metal" not in words

@@ -1,4 +1,4 @@
-"""macOS: one sysctl call; sizes by performance level, but no associativity, so the table fills it."""
+"""macOS: one sysctl call; sizes by performance level, no associativity: the table fills it."""
 
 from __future__ import annotations
 
@@ -90,7 +90,11 @@ def _plain_kind(keys: Keys) -> RawKind:
 
 def _caches(keys: Keys, level: str, count: int) -> tuple[RawCache, ...]:
     line = _positive(keys, "hw.cachelinesize")
-    sharing = {1: 1, 2: _positive(keys, f"{level}cpusperl2"), 3: _positive(keys, f"{level}cpusperl3")}
+    sharing = {
+        1: 1,
+        2: _positive(keys, f"{level}cpusperl2"),
+        3: _positive(keys, f"{level}cpusperl3"),
+    }
     defaults = {2: 1 if level == "hw." else None, 3: count}
     return tuple(
         RawCache(

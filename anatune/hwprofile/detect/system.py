@@ -32,7 +32,7 @@ class System(Protocol):
         """Instruction set as the system spells it: x86_64, AMD64, arm64, aarch64, riscv64."""
 
     def processor(self) -> str:
-        """The system's one-line description of the processor; Windows puts family and model here."""
+        """The system's line on the processor; Windows puts family and model here."""
 
     def cpu_count(self) -> int | None:
         """Logical processors that the system knows, whoever may use them."""

@@ -19,7 +19,7 @@ APPLE_PAGE_BYTES = 16 * KIB
 
 @dataclass(frozen=True, kw_only=True)
 class Uarch:
-    """One core design. ``fma``, ``loads`` and ``stores`` are full-width operations per cycle, by bits."""
+    """One core design. ``fma``, ``loads``, ``stores``: full-width operations per cycle, by bits."""
 
     name: str
     where: str
@@ -34,7 +34,7 @@ class Uarch:
     page_bytes: int = 4 * KIB
     sve_bits: int | None = None
     caches: tuple[RawCache, ...] = ()
-    far_holds: str = "copies"  # what the last level keeps: copies | victims | own
+    far_holds: str | None = None  # what level 3 keeps: copies | victims | own
 
     @property
     def source(self) -> Source:
@@ -45,7 +45,9 @@ def cache(
     level: int, size_bytes: int, ways: int, *, cores: int = 1, line_bytes: int = 64
 ) -> RawCache:
     """A fallback level, for where the system is silent."""
-    return RawCache(level=level, size_bytes=size_bytes, ways=ways, line_bytes=line_bytes, cores=cores)
+    return RawCache(
+        level=level, size_bytes=size_bytes, ways=ways, line_bytes=line_bytes, cores=cores
+    )
 
 
 def intel(*models: int) -> tuple[Part, ...]:

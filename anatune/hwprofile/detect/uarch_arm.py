@@ -11,9 +11,10 @@ _ARM_GUIDE = "Arm, Software Optimization Guide and Technical Reference Manual of
 
 _CORTEX_A53 = Uarch(
     name="cortex_a53",
-    where=f"{_ARM_GUIDE} Cortex-A53",
+    where=f"{_ARM_GUIDE} Cortex-A53; latency from LLVM's scheduling model",
     mcpu=("cortex-a53",),
     parts=arm(0xD03),
+    fma_latency_cycles=8,
     tlb_entries=10,
     tlb_second_entries=512,
     caches=(cache(1, 32 * KIB, 4), cache(2, 512 * KIB, 16, cores=4)),
@@ -29,9 +30,12 @@ _CORTEX_A55 = Uarch(
 )
 _CORTEX_A72 = Uarch(
     name="cortex_a72",
-    where=f"{_ARM_GUIDE} Cortex-A72",
+    where=f"{_ARM_GUIDE} Cortex-A72; multiply-add rate from published runs",
     mcpu=("cortex-a72",),
     parts=arm(0xD08),
+    fma={128: 1},
+    fma_latency_cycles=7,
+    loads={128: 1},
     tlb_entries=32,
     tlb_second_entries=1024,
     caches=(cache(1, 32 * KIB, 2), cache(2, 1 * MIB, 16, cores=4)),
@@ -64,6 +68,7 @@ _NEOVERSE_V1 = Uarch(
     fma={256: 2, 128: 4},
     fma_latency_cycles=4,
     loads={256: 2, 128: 3},
+    stores={128: 2},
     sve_bits=256,
     caches=(cache(1, 64 * KIB, 4), cache(2, 1 * MIB, 8)),
 )
@@ -87,6 +92,8 @@ _NEOVERSE_V2 = Uarch(
     fma_latency_cycles=4,
     loads={128: 3},
     stores={128: 2},
+    tlb_entries=48,
+    tlb_second_entries=2048,
     sve_bits=128,
     caches=(cache(1, 64 * KIB, 4), cache(2, 1 * MIB, 8)),
 )
@@ -99,6 +106,9 @@ _A64FX = Uarch(
     fma_latency_cycles=9,
     loads={512: 2},
     stores={512: 1},
+    tlb_entries=16,
+    tlb_second_entries=1024,
+    page_bytes=64 * KIB,
     sve_bits=512,
     caches=(
         cache(1, 64 * KIB, 4, line_bytes=256),
@@ -128,6 +138,9 @@ _ICESTORM = Uarch(
     where=f"{_APPLE}, Icestorm; sizes as sysctl reports them",
     mcpu=("icestorm",),
     fma={128: 2},
+    fma_latency_cycles=4,
+    loads={128: 2},
+    stores={128: 1},
     page_bytes=APPLE_PAGE_BYTES,
     caches=(
         cache(1, 64 * KIB, 8, line_bytes=128),

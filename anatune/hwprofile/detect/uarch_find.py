@@ -1,4 +1,4 @@
-"""Which row of the micro-architecture table describes a core: by part number, then by LLVM's name."""
+"""Which row of the micro-architecture table describes a core: by part, then by LLVM's name."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ EFFICIENCY_CORES = {**uarch_x86.EFFICIENCY_CORES, **uarch_arm.EFFICIENCY_CORES}
 
 
 def find(part: Part, mcpu: str, role: str | None) -> Uarch | None:
-    """The row of one kind of core: ``mcpu`` names the chip, so a hybrid's small cores need ``role``."""
+    """The row of one kind of core; ``mcpu`` names a chip, so its small cores need ``role``."""
     by_part = next((row for row in ROWS if part in row.parts), None)
     if role == "efficiency" and part.arm_part is None:
         chip = mcpu if by_part is None else by_part.mcpu[0]

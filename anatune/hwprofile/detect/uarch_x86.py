@@ -21,6 +21,7 @@ _HASWELL = Uarch(
     tlb_entries=64,
     tlb_second_entries=1024,
     caches=(cache(1, 32 * KIB, 8), cache(2, 256 * KIB, 8)),
+    far_holds="copies",
 )
 _BROADWELL = replace(
     _HASWELL,
@@ -110,6 +111,7 @@ _GRACEMONT = Uarch(
     mcpu=("gracemont",),
     fma={256: 1, 128: 2},
     loads={256: 1, 128: 2},
+    stores={256: 1, 128: 2},
     caches=(cache(1, 32 * KIB, 8), cache(2, 2 * MIB, 16, cores=4)),
 )
 

@@ -177,7 +177,11 @@ def _part(processor: str) -> Part:
 
 def _flags(package: dict[str, object]) -> frozenset[str]:
     flags = package.get("flags")
-    return frozenset(str(f).lower() for f in flags) if isinstance(flags, (list, tuple)) else frozenset()
+    return (
+        frozenset(str(f).lower() for f in flags)
+        if isinstance(flags, (list, tuple))
+        else frozenset()
+    )
 
 
 def _memory(data: bytes) -> int | None:

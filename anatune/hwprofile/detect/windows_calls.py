@@ -1,9 +1,10 @@
-"""The Windows functions that detection needs, through ctypes; they return bytes and judge nothing."""
+"""The Windows functions that detection needs, through ctypes; they judge nothing."""
 
 from __future__ import annotations
 
 import ctypes
 import struct
+from typing import Any
 
 _RELATION_ALL = 0xFFFF
 _MEMORY_STATUS_BYTES = 64  # sizeof(MEMORYSTATUSEX)
@@ -34,7 +35,7 @@ def process_affinity() -> frozenset[int] | None:
     return frozenset(b for b in range(64) if own.value >> b & 1) or None
 
 
-def _kernel() -> ctypes.CDLL:
+def _kernel() -> Any:
     return ctypes.WinDLL("kernel32", use_last_error=True)  # type: ignore[attr-defined]
 
 

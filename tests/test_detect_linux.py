@@ -1,0 +1,342 @@
+"""Detection on Linux, replayed from captured trees."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from anatune.errors import ProfileError
+from anatune.hwprofile import dump_profile, parse_profile
+from anatune.hwprofile.detect import CapturedSystem, LlvmFacts, detect_host, host_fingerprint
+from anatune.hwprofile.laws import contradictions
+from anatune.hwprofile.profile import CoreKind, Profile
+from anatune.hwprofile.schema import facts
+
+HOSTS = Path(__file__).parent / "data" / "hosts"
+NAMES = sorted(p.parent.name for p in HOSTS.glob("*/host.json"))
+KIB, MIB = 1 << 10, 1 << 20
+CPU = "/sys/devices/system/cpu"
+
+
+def host(name: str) -> CapturedSystem:
+    return CapturedSystem(HOSTS / name)
+
+
+def detected(system: CapturedSystem) -> Profile:
+    return detect_host(system.llvm, system)
+
+
+def geometry(core: CoreKind) -> list[tuple[int, int, int, int, int]]:
+    return [(c.size_bytes, c.ways, c.sets, c.line_bytes, c.cores) for c in core.caches]
+
+
+def sources(profile: Profile) -> dict[str, str]:
+    return {citation.fact: citation.source for citation in profile.citations}
+
+
+def rewrite(system: CapturedSystem, pattern: str, text: str | None) -> CapturedSystem:
+    """``system`` with the text of every file that matches replaced, or the files gone."""
+    hits = [path for path in system.files if re.search(pattern, path)]
+    assert hits, f"no captured file matches {pattern}"
+    for path in hits:
+        system.files[path] = text or ""
+        if text is None:
+            del system.files[path]
+    return system
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_number_has_a_source_and_no_law_is_broken(name):
+    profile = detected(host(name))
+    assert profile.name == "host"
+    assert not list(contradictions(profile, {}))
+    known = {s.name: s.kind for s in profile.sources}
+    cited = sources(profile)
+    for path, fact, value in facts(profile):
+        if value is not None and fact.sourced and not fact.repeats and fact.key != "holds":
+            assert cited[".".join(path)] in known
+            number = value.size_bytes if hasattr(value, "size_bytes") else value
+            assert fact.low <= number <= fact.high, path
+    assert set(cited.values()) == set(known), "a source is listed and not used"
+    assert profile.assumed == tuple(f for f, s in cited.items() if known[s] == "assumed")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_detected_profile_can_be_kept_as_a_file(name):
+    profile = detected(host(name))
+    assert parse_profile(dump_profile(profile), "host") == profile
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_readme_says_whether_a_capture_is_real(name):
+    text = (HOSTS / name / "README.md").read_text(encoding="utf-8")
+    assert ("A real capture" in text) != ("Constructed from documentation" in text)
+
+
+def test_zen5_guest():
+    profile = detected(host("linux_zen5_vm"))
+    core = profile.core
+    assert geometry(core) == [
+        (48 * KIB, 12, 64, 64, 1),
+        (1 * MIB, 16, 1024, 64, 1),
+        (32 * MIB, 16, 32768, 64, 2),
+    ]
+    assert (core.count, core.threads_each, core.cpus) == (2, 1, (0, 1))
+    assert (core.vector_bits, core.vector_registers) == (512, 32)
+    assert (core.fma_per_cycle, core.fma_latency_cycles) == (2, 4)
+    assert core.clock_one_hz is None and core.clock_all_hz is None
+    assert profile.virtualized and profile.usable_threads == 2 and not profile.assumed
+    assert profile.memory.size_bytes == 24684092 * KIB
+    assert (profile.brand, profile.target.mcpu) == ("AMD EPYC", "znver5")
+    assert core.caches[2].holds == "victims"
+
+
+def test_width_is_what_llvm_and_the_kernel_both_list():
+    system = host("linux_zen5_vm")
+    masked = re.sub(r"avx512\w*|avx_vnni", "", system.files["/proc/cpuinfo"])
+    system.files["/proc/cpuinfo"] = masked
+    core = detected(system).core
+    assert (core.vector_bits, core.vector_registers, core.fma_per_cycle) == (256, 16, 2)
+
+
+def test_zen5_by_name_alone_does_not_claim_the_wide_data_path():
+    system = host("linux_zen5_vm")
+    system.files["/proc/cpuinfo"] = re.sub(
+        r"model\t\t: 2", "model\t\t: 36", system.files["/proc/cpuinfo"]
+    )
+    core = detected(system).core
+    assert core.vector_bits == 512
+    assert core.fma_per_cycle is None and core.loads_per_cycle is None
+    assert core.fma_latency_cycles == 4
+
+
+def test_alder_lake_has_two_kinds_and_favoured_cores_make_no_third():
+    profile = detected(host("linux_alder_lake"))
+    fast, small = profile.cores
+    assert (fast.name, fast.count, fast.threads_each, fast.cpus) == (
+        "golden_cove", 8, 2, tuple(range(16)),
+    )  # fmt: skip
+    assert (small.name, small.count, small.threads_each) == ("gracemont", 4, 1)
+    assert geometry(fast) == [
+        (48 * KIB, 12, 64, 64, 1),
+        (1280 * KIB, 10, 2048, 64, 1),
+        (25 * MIB, 10, 40960, 64, 12),
+    ]
+    assert geometry(small)[:2] == [(32 * KIB, 8, 64, 64, 1), (2 * MIB, 16, 2048, 64, 4)]
+    assert (fast.clock_one_hz, fast.clock_all_hz) == (4.9e9, 2.1e9)
+    assert (fast.vector_bits, fast.vector_registers) == (256, 16)
+    assert (fast.fma_per_cycle, small.fma_per_cycle) == (2, 1)
+    assert profile.usable_threads == 20 and not profile.virtualized
+
+
+def test_a_kind_out_of_reach_is_left_out():
+    system = host("linux_alder_lake")
+    system.facts["affinity"] = [16, 17]
+    profile = detected(system)
+    assert [core.name for core in profile.cores] == ["gracemont"]
+    assert profile.core.cpus == (16, 17) and profile.usable_threads == 2
+    assert profile.core.caches[2].cores == 4  # only the cores of the profile are counted
+
+
+def test_llvm_s_name_does_not_describe_the_small_cores():
+    system = host("linux_big_little_no_sizes")
+    system.files["/proc/cpuinfo"] = system.files["/proc/cpuinfo"].replace("0xd05", "0xfff")
+    system.facts["affinity"] = [0]
+    profile = detected(system)
+    assert profile.core.name == "efficiency" and profile.core.tlb is None
+    assert "cores.efficiency.caches.1.ways" in profile.assumed
+
+
+def test_big_little_without_sizes_takes_the_table_by_part_number():
+    profile = detected(host("linux_big_little_no_sizes"))
+    big, little = profile.cores
+    assert [(c.name, c.count, c.cpus) for c in profile.cores] == [
+        ("cortex_a76", 4, (4, 5, 6, 7)),
+        ("cortex_a55", 4, (0, 1, 2, 3)),
+    ]
+    assert geometry(big) == [(64 * KIB, 4, 256, 64, 1), (256 * KIB, 8, 512, 64, 1)]
+    assert geometry(little)[0] == (32 * KIB, 4, 128, 64, 1)
+    assert sources(profile)["cores.cortex_a76.caches.1.ways"] == "uarch_cortex_a76"
+    assert big.clock_one_hz == 2.4e9 and profile.brand == "Radxa ROCK 5B"
+    assert (big.vector_bits, big.vector_registers) == (128, 32)
+
+
+def test_capacity_tells_kinds_apart_only_where_nothing_names_the_silicon():
+    system = rewrite(host("linux_big_little_no_sizes"), "cpuinfo$", "")
+    assert [core.count for core in detected(system).cores] == [2, 2, 4]
+
+
+def test_raspberry_pi_without_cache_folder():
+    profile = detected(host("linux_raspberry_pi_4"))
+    assert geometry(profile.core) == [(32 * KIB, 2, 256, 64, 1), (1 * MIB, 16, 1024, 64, 4)]
+    assert profile.brand == "Raspberry Pi 4 Model B Rev 1.4"
+    assert profile.core.stores_per_cycle is None, "not sure of it: a probe shall measure it"
+
+
+def test_unknown_core_without_caches_gets_assumed_ones_and_says_so():
+    system = host("linux_raspberry_pi_4")
+    text = system.files["/proc/cpuinfo"].replace("0xd08", "0xfff")
+    system.files["/proc/cpuinfo"] = text
+    system.facts["llvm"]["mcpu"] = "generic"
+    profile = detected(system)
+    assert geometry(profile.core) == [(32 * KIB, 8, 64, 64, 1), (256 * KIB, 8, 512, 64, 1)]
+    assert "cores.generic.caches.1.ways" in profile.assumed
+    assert "cores.generic.count" not in profile.assumed
+
+
+def test_lscpu_fills_what_sysfs_leaves_open():
+    system = rewrite(host("linux_zen5_vm"), "/cache/", None)
+    profile = detected(system)
+    assert geometry(profile.core) == geometry(detected(host("linux_zen5_vm")).core)
+    assert sources(profile)["cores.zen5.caches.3.cores"] == "lscpu"
+
+
+def test_lscpu_is_not_started_where_sysfs_says_all(monkeypatch):
+    system = host("linux_zen5_vm")
+    monkeypatch.setattr(system, "run", lambda command: pytest.fail(f"started {command}"))
+    monkeypatch.setattr(system, "py_cpuinfo", lambda: pytest.fail("asked py-cpuinfo"))
+    detected(system)
+
+
+def test_amd_smt_and_two_instances_of_l3():
+    core = detected(host("linux_amd_two_l3")).core
+    assert (core.count, core.threads_each, len(core.cpus)) == (16, 2, 32)
+    assert [c.cores for c in core.caches] == [1, 1, 8]
+    assert core.caches[2].size_bytes == 32 * MIB
+
+
+def test_riscv_ways_follow_from_size_sets_and_line():
+    profile = detected(host("linux_riscv_no_ways"))
+    assert geometry(profile.core) == [(32 * KIB, 4, 128, 64, 1), (512 * KIB, 16, 512, 64, 4)]
+    assert sources(profile)["cores.spacemit_x60.caches.1.ways"] == "sysfs"
+    assert (profile.core.vector_bits, profile.core.vector_registers) == (256, 32)
+
+
+def test_riscv_kernel_without_v_leaves_scalars():
+    system = host("linux_riscv_no_ways")
+    text = system.files["/proc/cpuinfo"].replace("rv64imafdcv", "rv64imafdc")
+    system.files["/proc/cpuinfo"] = text
+    assert detected(system).core.vector_bits == 32
+
+
+def test_absurd_values_fall_through_to_assumed_ones():
+    profile = detected(host("linux_absurd"))
+    assert geometry(profile.core) == [(32 * KIB, 8, 64, 64, 1), (256 * KIB, 8, 512, 64, 1)]
+    assert profile.core.clock_one_hz is None and profile.memory.size_bytes is None
+    assert profile.usable_threads == 2
+    assert "cores.x86_64.caches.1.ways" in profile.assumed
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "expected", "source"),
+    [
+        # Where the four contradict each other, ways and sets are what firmware gets wrong.
+        ("index0/number_of_sets", "128", (48 * KIB, 12, 64, 64), "uarch_zen5"),
+        ("index0/ways_of_associativity", "0", (48 * KIB, 12, 64, 64), "sysfs"),
+        ("index0/ways_of_associativity", None, (48 * KIB, 12, 64, 64), "sysfs"),
+        ("index0/coherency_line_size", "48", (48 * KIB, 12, 64, 64), "sysfs"),
+        ("index0/size", None, (48 * KIB, 12, 64, 64), "sysfs"),
+        ("index0/size", "512K", (48 * KIB, 12, 64, 64), "sysfs"),
+    ],
+)
+def test_one_wrong_number_is_mended(file, text, expected, source):
+    system = rewrite(host("linux_zen5_vm"), file, text)
+    system.facts["commands"] = {}
+    profile = detected(system)
+    assert geometry(profile.core)[0][:4] == expected
+    assert sources(profile)["cores.zen5.caches.1.ways"] == source
+
+
+def test_second_level_smaller_than_the_first_is_not_believed():
+    system = rewrite(host("linux_zen5_vm"), "index2/size", "32K")
+    rewrite(system, "index2/(number_of_sets|ways_of)", "0")
+    system.facts["commands"] = {}
+    profile = detected(system)
+    assert geometry(profile.core)[1] == (1 * MIB, 16, 1024, 64, 1)
+    assert sources(profile)["cores.zen5.caches.2.sets"] == "uarch_zen5"
+
+
+def test_no_hybrid_and_no_flags_on_an_unknown_isa_is_a_profile_error():
+    system = host("linux_zen5_vm")
+    system.facts["machine"] = "ppc64le"
+    with pytest.raises(ProfileError, match="machine: 'ppc64le' is not one of"):
+        detected(system)
+
+
+def test_the_machine_that_runs_the_tests():
+    profile = detect_host(LlvmFacts("generic", ""))
+    assert not list(contradictions(profile, {}))
+    assert profile.usable_threads >= 1 and host_fingerprint() == host_fingerprint()
+
+
+def test_fingerprint_follows_what_matters_and_nothing_else():
+    base = host_fingerprint(host("linux_zen5_vm"))
+    assert re.fullmatch("[0-9a-f]{16}", base)
+    quiet = host("linux_zen5_vm")
+    text = quiet.files["/proc/cpuinfo"]
+    quiet.files["/proc/cpuinfo"] = re.sub("cpu MHz\t\t: .*", "cpu MHz\t\t: 1234.5", text)
+    rewrite(quiet, "/proc/meminfo", "MemTotal: 24684000 kB")
+    assert quiet.files["/proc/cpuinfo"] != text and host_fingerprint(quiet) == base
+    for pattern, value in (
+        ("/proc/meminfo", "MemTotal: 1 kB"),
+        ("cpu1/cache/index3/size", "16384K"),
+        ("cpu.cfs_quota_us", "50000"),
+        ("cpu/online", "0"),
+        ("/proc/cpuinfo", text.replace("stepping\t: 1", "stepping\t: 2")),
+        ("/proc/cpuinfo", text.replace(" avx512f ", " ")),
+    ):
+        assert host_fingerprint(rewrite(host("linux_zen5_vm"), pattern, value)) != base, pattern
+    bound = host("linux_zen5_vm")
+    bound.facts["affinity"] = [1]
+    assert host_fingerprint(bound) != base
+    assert len({host_fingerprint(host(name)) for name in NAMES}) == len(NAMES)
+
+
+def test_fingerprint_starts_nothing(monkeypatch):
+    system = host("linux_zen5_vm")
+    for call in ("run", "py_cpuinfo"):
+        monkeypatch.setattr(system, call, lambda *_: pytest.fail("started something"))
+    host_fingerprint(system)
+
+
+JUNK = st.one_of(
+    st.sampled_from(
+        ["", "0", "-1", "1", "2", "9" * 30, "0-3", "1K", "16K", "4096", "max", "٣", "\0"]
+    ),
+    st.integers(-(2**70), 2**70).map(str),
+    st.text(max_size=12),
+)
+
+
+LSCPU_KEYS = st.sampled_from(
+    ["level", "type", "one-size", "all-size", "ways", "sets", "coherency-size"]
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data(), name=st.sampled_from([n for n in NAMES if n.startswith(("linux", "cont"))]))
+def test_any_contents_give_a_profile_or_a_profile_error(data, name):
+    system = host(name)
+    paths = sorted(system.files)
+    for path in data.draw(st.lists(st.sampled_from(paths), max_size=40)):
+        system.files[path] = data.draw(JUNK)
+    command = json.dumps(
+        {"caches": data.draw(st.lists(st.dictionaries(LSCPU_KEYS, JUNK | st.integers())))}
+    )
+    system.run = lambda _: data.draw(st.sampled_from([command, "[]", "{", None]))
+    system.facts["affinity"] = data.draw(st.none() | st.lists(st.integers(-1, 9999), max_size=3))
+    features = data.draw(
+        st.lists(st.sampled_from(["avx512f", "sse2", "+v", "zvl99999b", "", "sve"]))
+    )
+    try:
+        profile = detect_host(LlvmFacts(data.draw(JUNK), "", tuple(features)), system)
+    except ProfileError:
+        return
+    assert not list(contradictions(profile, {}))
+    assert profile.usable_threads >= 1 and profile.core.caches
+    assert isinstance(json.dumps(host_fingerprint(system)), str)
