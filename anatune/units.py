@@ -1,7 +1,8 @@
 """Quantities as text: read once where data enters, printed once where people look (rank 0).
 
-A quantity is a plain number inside anatune, in the base unit that ends its name (``_bytes``, ``_hz``,
-``_s``). Text always carries its unit. Capacities are binary, rates decimal, and neither is guessed.
+A quantity is a plain number inside anatune, in the base unit that ends its name (``_bytes``,
+``_hz``, ``_s``). Text always carries its unit. Capacities are binary, rates decimal, and neither is
+guessed.
 """
 
 from __future__ import annotations
@@ -72,10 +73,12 @@ class Quantity:
         by_lower = {u.lower(): u for u in self.units}
         near = get_close_matches(unit.lower(), by_lower, n=1)
         mend = f"did you mean {by_lower[near[0]]}? " if near else ""
-        return f"{self.name} {clip(text)}: unit {clip(unit)} is not known: {mend}accepted are {known}"
+        return (
+            f"{self.name} {clip(text)}: unit {clip(unit)} is not known: {mend}accepted are {known}"
+        )
 
     def text(self, value: int | float) -> str:
-        """Exact text for files: the largest unit that keeps the number short, and parses back equal."""
+        """Exact text for files: the largest unit that keeps it short; it parses back equal."""
         value = int(value) if self.whole else float(value)
         with localcontext() as context:
             context.prec = 17  # of a double; a longer quotient is too long to read anyway

@@ -104,7 +104,9 @@ def test_an_endless_file_is_not_read_whole() -> None:
         load_profile("/dev/zero")
 
 
-def test_profiles_of_an_installed_package_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_profiles_of_an_installed_package_come_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A wheel holds them as `anatune.hwprofiles`; here a package of that name stands in for it."""
     put(tmp_path / "hwprofiles", "of the package")
     package = types.ModuleType("anatune.hwprofiles")

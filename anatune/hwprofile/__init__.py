@@ -1,7 +1,8 @@
 """Facts of machines: the profile format, its files, and where they are found (rank 1).
 
-In the order in which a file passes through: `places` finds it, `strict_yaml` makes a tree of it, `read`
-checks each fact against `schema`, `load` builds the nouns of `profile`, `laws` tests that they fit.
+In the order in which a file passes through: `places` finds it, `strict_yaml` makes a tree of it,
+`read` checks each fact against `schema`, `load` builds the nouns of `profile`, `laws` tests that
+they fit. `dump` goes the other way. `grammar` has the words in which `schema` is written.
 """
 
 from anatune.hwprofile.dump import content_hash, dump_profile

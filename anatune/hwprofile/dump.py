@@ -17,7 +17,7 @@ _LABELS = ("title",)  # what a hash of the facts leaves out, besides the sources
 
 
 def content_hash(profile: Profile) -> str:
-    """SHA-256, in hex, over all facts: two profiles that differ in title and sources alone agree."""
+    """SHA-256, in hex, over all facts: profiles that differ in title and sources alone agree."""
     stated = [
         [".".join(path), _comparable(value)]
         for path, _, value in facts(profile)
@@ -79,7 +79,9 @@ class _Writer:
             absent = item.attr and getattr(noun, item.attr) is None and item.need is Need.OPTIONAL
             return bool(absent) or (item.cpu_only and not self.profile.cores)
         if isinstance(item, Fact):
-            return not item.attr or (item.need is Need.OPTIONAL and getattr(noun, item.attr) is None)
+            return not item.attr or (
+                item.need is Need.OPTIONAL and getattr(noun, item.attr) is None
+            )
         return not getattr(noun, item.attr)  # type: ignore[union-attr]
 
     def _item(self, item: Item, noun: object, path: Path) -> object:
@@ -108,7 +110,8 @@ class _Writer:
     def _default(self, fact: Fact, noun: object) -> object:
         if noun is self.profile and fact.attr == "usable_threads":
             return hardware_threads(self.profile.cores) or 1
-        return next(field.default for field in fields(noun) if field.name == fact.attr)  # type: ignore[arg-type]
+        known = {field.name: field.default for field in fields(noun)}  # type: ignore[arg-type]
+        return known[fact.attr]
 
     def _cited(self, fact: Fact, value: object, path: Path) -> object:
         text = _value_text(fact, value)
@@ -118,7 +121,9 @@ class _Writer:
         known = (*path[:-1], "sets") if fact.repeats else path
         citation = self.citations.get(".".join(known))
         if citation is None:
-            raise ProfileError(f"{'.'.join(path)} has no citation: a number is not written without a source")
+            raise ProfileError(
+                f"{'.'.join(path)} has no citation: a number is not written without a source"
+            )
         return _Cited(text, Citation(fact="", source=citation.source) if fact.repeats else citation)
 
 

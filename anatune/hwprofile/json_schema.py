@@ -1,7 +1,7 @@
 """The profile format as a JSON schema, for editors and other tools (rank 1).
 
-It is made from the same declaration as the loader's checks, and says less than they do: sources, sums
-and what a parent may supply are beyond a schema.
+It is made from the same declaration as the loader's checks, and says less than they do: sources,
+sums and what a parent may supply are beyond a schema.
 """
 
 from __future__ import annotations

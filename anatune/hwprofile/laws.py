@@ -1,4 +1,4 @@
-"""What must hold between the facts of one machine, each law with the numbers that break it (rank 1)."""
+"""What must hold between the facts of one machine; each law states its numbers (rank 1)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Contradiction = tuple[Path, str]
 
 
 def contradictions(profile: Profile, repeated: Mapping[Path, object]) -> Iterator[Contradiction]:
-    """All that does not fit; ``repeated`` are the values that the file states although they follow."""
+    """All that does not fit; ``repeated`` is what the file states although it follows."""
     yield from _of_machine(profile)
     for core in profile.cores:
         yield from _of_core(core, ("cores", core.name))
@@ -29,10 +29,15 @@ def _of_machine(profile: Profile) -> Iterator[Contradiction]:
     if bool(profile.cores) == (profile.gpu is not None):
         yield ("cores",), "a profile has either cores or gpu"
     if (profile.gpu is not None) != (profile.target.isa == "nvptx"):
-        yield ("target", "isa"), f"{profile.target.isa} does not go with {'gpu' if profile.gpu else 'cores'}"
+        yield (
+            "target",
+            "isa",
+        ), f"{profile.target.isa} does not go with {'gpu' if profile.gpu else 'cores'}"
     threads = hardware_threads(profile.cores)
     if profile.cores and profile.usable_threads > threads:
-        yield ("usable_threads",), f"{profile.usable_threads} is more than the {threads} hardware threads"
+        yield (
+            "usable_threads",
+        ), f"{profile.usable_threads} is more than the {threads} hardware threads"
     cpus = [cpu for core in profile.cores for cpu in core.cpus]
     if len(set(cpus)) < len(cpus):
         yield ("cores",), "two kinds of core claim one of the cpus"
@@ -47,9 +52,17 @@ def _of_core(core: CoreKind, path: Path) -> Iterator[Contradiction]:
         yield (*path, "caches"), "is missing: the model cannot do without it"
     if core.tlb is not None:
         if not _power_of_two(core.tlb.page_bytes):
-            yield (*path, "tlb", "page"), f"{CAPACITY.show(core.tlb.page_bytes)} is not a power of two"
+            yield (
+                *path,
+                "tlb",
+                "page",
+            ), f"{CAPACITY.show(core.tlb.page_bytes)} is not a power of two"
         if core.tlb.second_entries is not None and core.tlb.second_entries < core.tlb.entries:
-            yield (*path, "tlb", "second_entries"), f"is less than the first level's {core.tlb.entries}"
+            yield (
+                *path,
+                "tlb",
+                "second_entries",
+            ), f"is less than the first level's {core.tlb.entries}"
 
 
 def _of_caches(core: CoreKind, all_cores: int) -> Iterator[Contradiction]:
@@ -62,7 +75,10 @@ def _of_caches(core: CoreKind, all_cores: int) -> Iterator[Contradiction]:
         if not _power_of_two(cache.line_bytes):
             yield (*here, "line"), f"{cache.line_bytes} B is not a power of two"
         if cache.cores > all_cores:
-            yield (*here, "cores"), f"{cache.cores} is more than the {all_cores} cores of the machine"
+            yield (
+                *here,
+                "cores",
+            ), f"{cache.cores} is more than the {all_cores} cores of the machine"
     for near, far in pairwise(core.caches):
         here = (*path, str(far.level))
         if far.size_bytes < near.size_bytes:
@@ -78,7 +94,10 @@ def _of_gpu(gpu: Gpu) -> Iterator[Contradiction]:
     if gpu.registers_per_thread > gpu.registers_per_sm:
         yield ("gpu", "registers_per_thread"), "is more than registers_per_sm"
     if gpu.threads_per_sm % gpu.warp_threads:
-        yield ("gpu", "threads_per_sm"), f"is not a multiple of the warp's {gpu.warp_threads} threads"
+        yield (
+            "gpu",
+            "threads_per_sm",
+        ), f"is not a multiple of the warp's {gpu.warp_threads} threads"
 
 
 def _of_repeated(profile: Profile, repeated: Mapping[Path, object]) -> Iterator[Contradiction]:

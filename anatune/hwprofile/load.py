@@ -1,4 +1,4 @@
-"""Profile text -> checked `Profile`: read, merge with the parents, build the nouns, test the laws (rank 1)."""
+"""Profile text -> `Profile`: read, merge with parents, build the nouns, test the laws (rank 1)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Examined:
 
 
 def parse_profile(text: str, name: str) -> Profile:
-    """The profile in ``text``, whose file is called ``name``; ProfileError names the first problem."""
+    """The profile in ``text``, whose file is called ``name``; ProfileError has the first fault."""
     examined = examine(text, name)
     if examined.profile is None:
         first, *others = examined.problems
@@ -51,7 +51,9 @@ def examine(text: str, name: str) -> Examined:
     profile = _build_profile(reading) if not problems else None
     if profile is not None:
         if profile.name != name:
-            reading.refuse(("name",), f"{profile.name!r} in a file called {name!r}: give both one name")
+            reading.refuse(
+                ("name",), f"{profile.name!r} in a file called {name!r}: give both one name"
+            )
         repeated = {path: cell.value for path, cell in reading.cells.items() if cell.fact.repeats}
         for path, why in contradictions(profile, repeated):
             reading.refuse(path, why)
@@ -76,7 +78,7 @@ def _with_parents(child: Reading, name: str) -> Reading:
 
 
 def _merged(parent: Reading, child: Reading) -> Reading:
-    """The parent's cells under the child's; totals are repeated by the file that states the facts."""
+    """The parent's cells under the child's; totals belong to the file that states them."""
     inherited = {
         path: cell
         for path, cell in parent.cells.items()
@@ -92,7 +94,9 @@ def _merged(parent: Reading, child: Reading) -> Reading:
     )
     for name in parent.sources.keys() & child.sources.keys():
         if parent.sources[name] != child.sources[name]:
-            merged.refuse(("sources", name), "means something else in the parent: choose another name")
+            merged.refuse(
+                ("sources", name), "means something else in the parent: choose another name"
+            )
     return merged
 
 
@@ -101,7 +105,8 @@ def _build_profile(reading: Reading) -> Profile | None:
     if reading.problems:
         return None
     if "usable_threads" not in values:
-        values["usable_threads"] = nouns.hardware_threads(values["cores"]) or 1  # type: ignore[arg-type]
+        cores: tuple[nouns.CoreKind, ...] = values["cores"]  # type: ignore[assignment]
+        values["usable_threads"] = nouns.hardware_threads(cores) or 1
     profile = Profile(**values)  # type: ignore[arg-type]
     return _with_citations(profile, reading)
 
@@ -134,7 +139,9 @@ def _nested(cells: Mapping[Path, Cell]) -> dict[str, object]:
     return tree
 
 
-def _values(block: Block, tree: Mapping[str, object], path: Path, refuse: Refuse) -> dict[str, object]:
+def _values(
+    block: Block, tree: Mapping[str, object], path: Path, refuse: Refuse
+) -> dict[str, object]:
     """Arguments of the block's noun; what is required and not there is refused."""
     values: dict[str, object] = {}
     for item in block.items:

@@ -1,4 +1,4 @@
-"""Names and paths -> profiles; what `anatune profile list`, ``show`` and ``check`` stand on (rank 1)."""
+"""Names and paths -> profiles; what `anatune profile list`, ``show`` and ``check`` use (rank 1)."""
 
 from __future__ import annotations
 

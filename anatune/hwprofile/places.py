@@ -1,4 +1,4 @@
-"""Where profile files lie: the environment's folders, the user's, those that are shipped (rank 1)."""
+"""Where profile files lie: the environment's folders, the user's, the shipped ones (rank 1)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def user_folder() -> Path:
 
 
 def shipped_folder() -> Traversable:
-    """`anatune.hwprofiles` of an installed wheel, or ``hwprofiles/`` beside the package's sources."""
+    """`anatune.hwprofiles` of an installed wheel, or ``hwprofiles/`` beside the sources."""
     try:
         return importlib.resources.files("anatune.hwprofiles")
     except ModuleNotFoundError:
@@ -46,7 +46,7 @@ def folders() -> Iterator[Traversable]:
 
 def names() -> tuple[str, ...]:
     """Names of all profiles that can be found, sorted."""
-    found = set()
+    found: set[str] = set()
     for folder in folders():
         try:
             files = [entry.name for entry in folder.iterdir()]
@@ -77,4 +77,6 @@ def read_text(file: Traversable) -> str:
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise ProfileError(f"profile file {str(file)!r} is not UTF-8 text: byte {error.start}") from None
+        raise ProfileError(
+            f"profile file {str(file)!r} is not UTF-8 text: byte {error.start}"
+        ) from None

@@ -28,7 +28,7 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True)
 class Citation:
-    """Which source states a fact; ``fact`` is the dotted name that the file has, ``cores.zen5.count``."""
+    """Which source states a fact; ``fact`` is its dotted name in the file: ``cores.zen5.count``."""
 
     fact: str
     source: str
@@ -84,7 +84,7 @@ class CoreKind:
     tlb: Tlb | None = None
 
     def lanes(self, element_bytes: int) -> int:
-        """N_vec: elements of ``element_bytes`` in one vector; a scalar register holds one of any type."""
+        """N_vec: elements of ``element_bytes`` in one vector; a scalar register holds one."""
         return max(1, self.vector_bits // (8 * element_bytes))
 
 
@@ -155,15 +155,16 @@ class Profile:
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """Dotted names of the facts that are None although ``anatune profile measure`` can find them."""
+        """Dotted names of the facts that are None but that ``anatune profile measure`` can find."""
         return missing_facts(self)
 
     @property
     def missing_note(self) -> str | None:
         """One line that names the missing facts and the command that measures them."""
-        if not self.missing:
+        missing = self.missing
+        if not missing:
             return None
-        return f"{len(self.missing)} facts are missing: {', '.join(self.missing)}: run {MEASURE_COMMAND}"
+        return f"{len(missing)} facts are missing: {', '.join(missing)}: run {MEASURE_COMMAND}"
 
 
 def hardware_threads(cores: tuple[CoreKind, ...]) -> int:

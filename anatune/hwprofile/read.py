@@ -1,4 +1,4 @@
-"""Document tree -> cells: every fact with its source, checked one by one against the format (rank 1).
+"""Document tree -> cells: each fact with its source, checked against the format (rank 1).
 
 Cells are flat, so that a parent and a child merge by path and each fact keeps the source it was
 written with. Problems are collected, not raised: a file is reported on whole.
@@ -30,7 +30,7 @@ class Cell:
 
 @dataclass
 class Reading:
-    """What one file says, and what is wrong with it; ``order`` holds keys out of canonical order."""
+    """What one file says and what is wrong with it; ``order`` has keys out of canonical order."""
 
     cells: dict[Path, Cell] = field(default_factory=dict)
     sources: dict[str, Source] = field(default_factory=dict)
@@ -65,7 +65,9 @@ def _read_version(version: object, reading: Reading) -> None:
     if not isinstance(version, int) or isinstance(version, bool):
         reading.refuse(("schema",), f"{clip(version)} is not a version: write schema: {VERSION}")
     elif version > VERSION:
-        reading.refuse(("schema",), f"{version} is newer than this anatune reads ({VERSION}): update anatune")
+        reading.refuse(
+            ("schema",), f"{version} is newer than this anatune reads ({VERSION}): update anatune"
+        )
     elif version < OLDEST_VERSION:
         changes = "; ".join(f"{v}: {text}" for v, text in CHANGES.items() if v > version)
         reading.refuse(("schema",), f"{version} is no longer read: change the file for {changes}")
@@ -147,9 +149,13 @@ def _read_item(item: Item, value: object, path: Path, source: str | None, readin
         _read_block(item, value, path, source, reading)
 
 
-def _read_list(item: Listed, value: object, path: Path, source: str | None, reading: Reading) -> None:
+def _read_list(
+    item: Listed, value: object, path: Path, source: str | None, reading: Reading
+) -> None:
     if not isinstance(value, list):
-        reading.refuse(path, f"{clip(value)} is not a list: start each entry with '- {item.identity}:'")
+        reading.refuse(
+            path, f"{clip(value)} is not a list: start each entry with '- {item.identity}:'"
+        )
         return
     identity = next(i for i in item.block.items if i.key == item.identity)
     seen = set()

@@ -33,11 +33,17 @@ NAME_PATTERN = "[a-z0-9][a-z0-9_]{0,63}"
 Path = tuple[str, ...]
 
 
-def _text(key: str, need: Need = Need.OPTIONAL, about: str = "", **more: object) -> Fact:
-    return Fact(key=key, attr=key, kind=Kind.TEXT, need=need, sourced=False, about=about, **more)  # type: ignore[arg-type]
+def _text(
+    key: str, need: Need = Need.OPTIONAL, about: str = "", words: tuple[str, ...] = ()
+) -> Fact:
+    return Fact(
+        key=key, attr=key, kind=Kind.TEXT, need=need, sourced=False, about=about, words=words
+    )
 
 
-def _unknown(key: str, attr: str, kind: Quantity | Kind, low: float, high: float, about: str) -> Fact:
+def _unknown(
+    key: str, attr: str, kind: Quantity | Kind, low: float, high: float, about: str
+) -> Fact:
     return Fact(key=key, attr=attr, kind=kind, need=Need.NULLABLE, low=low, high=high, about=about)
 
 
@@ -46,7 +52,11 @@ SOURCE = Block(
     noun="Source",
     items=(
         _text("kind", Need.REQUIRED, words=SOURCE_KINDS),
-        _text("where", Need.REQUIRED, about="where exactly; for assumed: why, and what would settle it"),
+        _text(
+            "where",
+            Need.REQUIRED,
+            about="where exactly; for assumed: why, and what would settle it",
+        ),
         _text("host"),
         _text("date"),
         _text("spread"),
@@ -79,12 +89,12 @@ CACHE = Block(
             key="size", attr="size_bytes", kind=CAPACITY, need=Need.OPTIONAL, repeats=True,
             low=512, high=2**34, about="sets x ways x line",
         ),
-        Fact(key="cores", attr="cores", kind=Kind.COUNT, high=4096, about="cores that share one instance"),
+        Fact(key="cores", attr="cores", kind=Kind.COUNT, high=4096, about="that share it"),
         Fact(
             key="holds", attr="holds", kind=Kind.TEXT, need=Need.OPTIONAL,
             words=("copies", "victims", "own"), about="what it has of the nearer levels",
         ),
-        _unknown("read", "read_bytes_per_cycle", BYTES_PER_CYCLE, 0.01, 4096, "towards one core alone"),
+        _unknown("read", "read_bytes_per_cycle", BYTES_PER_CYCLE, 0.01, 4096, "towards one core"),
         _unknown(
             "read_all", "read_all_bytes_per_cycle", BYTES_PER_CYCLE, 0.01, 4096,
             "towards each core, all cores reading",
@@ -100,11 +110,24 @@ TLB = Block(
     need=Need.NULLABLE,
     items=(
         Fact(key="entries", attr="entries", kind=Kind.COUNT, high=2**20),
-        Fact(key="second_entries", attr="second_entries", kind=Kind.COUNT, need=Need.OPTIONAL, high=2**20),
+        Fact(
+            key="second_entries",
+            attr="second_entries",
+            kind=Kind.COUNT,
+            need=Need.OPTIONAL,
+            high=2**20,
+        ),
         Fact(
             key="page", attr="page_bytes", kind=CAPACITY, need=Need.OPTIONAL, low=1024, high=2**30
         ),
-        _unknown("miss", "miss_cycles", CYCLES, 0.1, 2000, "a first-level miss that the second level serves"),
+        _unknown(
+            "miss",
+            "miss_cycles",
+            CYCLES,
+            0.1,
+            2000,
+            "a first-level miss that the second level serves",
+        ),
     ),
 )
 
@@ -137,12 +160,12 @@ CORE = Block(
         Block(
             key="fma",
             items=(
-                _unknown("per_cycle", "fma_per_cycle", Kind.NUMBER, 0.01, 64, "full-width multiply-adds"),
+                _unknown("per_cycle", "fma_per_cycle", Kind.NUMBER, 0.01, 64, "of full width"),
                 _unknown("latency", "fma_latency_cycles", CYCLES, 1, 100, "cycles to the result"),
             ),
         ),
-        _unknown("loads_per_cycle", "loads_per_cycle", Kind.NUMBER, 0.01, 64, "full-width vector loads"),
-        _unknown("stores_per_cycle", "stores_per_cycle", Kind.NUMBER, 0.01, 64, "full-width vector stores"),
+        _unknown("loads_per_cycle", "loads_per_cycle", Kind.NUMBER, 0.01, 64, "of full width"),
+        _unknown("stores_per_cycle", "stores_per_cycle", Kind.NUMBER, 0.01, 64, "of full width"),
         Listed(key="caches", attr="caches", block=CACHE, identity="level", about="nearest first"),
         TLB,
     ),
@@ -155,8 +178,12 @@ MEMORY = Block(
     cpu_only=True,
     items=(
         _unknown("read_one", "read_one_bytes_per_s", BANDWIDTH, 1e7, 1e14, "one thread"),
-        _unknown("read_all", "read_all_bytes_per_s", BANDWIDTH, 1e7, 1e14, "all usable threads together"),
-        Fact(key="size", attr="size_bytes", kind=CAPACITY, need=Need.OPTIONAL, low=2**20, high=2**50),
+        _unknown(
+            "read_all", "read_all_bytes_per_s", BANDWIDTH, 1e7, 1e14, "all usable threads together"
+        ),
+        Fact(
+            key="size", attr="size_bytes", kind=CAPACITY, need=Need.OPTIONAL, low=2**20, high=2**50
+        ),
     ),
 )
 
@@ -191,14 +218,17 @@ GPU = Block(
         Fact(key="blocks_per_sm", attr="blocks_per_sm", kind=Kind.COUNT, high=1024),
         Fact(key="shared_per_sm", attr="shared_per_sm_bytes", kind=CAPACITY, low=1024, high=2**26),
         Fact(
-            key="shared_per_block", attr="shared_per_block_bytes", kind=CAPACITY, low=1024, high=2**26,
-            about="the largest that a kernel may opt in to",
+            key="shared_per_block", attr="shared_per_block_bytes", kind=CAPACITY,
+            low=1024, high=2**26, about="the largest that a kernel may opt in to",
         ),
         _unknown("shared_read", "shared_bytes_per_cycle", BYTES_PER_CYCLE, 1, 65536, "per SM"),
         Fact(key="l2", attr="l2_bytes", kind=CAPACITY, low=1024, high=2**36),
         _unknown("l2_read", "l2_bytes_per_s", BANDWIDTH, 1e8, 1e15, "all SMs together"),
         Fact(key="memory_read", attr="memory_bytes_per_s", kind=BANDWIDTH, low=1e8, high=1e15),
-        Fact(key="fp32_per_cycle", attr="fp32_flops_per_sm_cycle", kind=FLOP_PER_CYCLE, about="per SM"),
+        Fact(
+            key="fp32_per_cycle", attr="fp32_flops_per_sm_cycle", kind=FLOP_PER_CYCLE,
+            about="per SM",
+        ),
         Table(
             key="tensor", attr="tensor_flops", about="dense tensor-core rate per SM",
             value=Fact(key="*", kind=FLOP_PER_CYCLE),
@@ -231,13 +261,16 @@ FORMAT = Block(
         Header(key="like", about="parent profile: this file states only what differs"),
         TARGET,
         _text("brand", about="what the machine calls itself"),
-        Fact(key="virtualized", attr="virtualized", kind=Kind.FLAG, need=Need.OPTIONAL, sourced=False),
         Fact(
-            key="usable_threads", attr="usable_threads", kind=Kind.COUNT, need=Need.OPTIONAL, high=32768,
-            about="threads that may run at once; absent: all",
+            key="virtualized", attr="virtualized", kind=Kind.FLAG, need=Need.OPTIONAL,
+            sourced=False, about="a guest: what it sees of shared caches may be wrong",
+        ),
+        Fact(
+            key="usable_threads", attr="usable_threads", kind=Kind.COUNT, need=Need.OPTIONAL,
+            high=32768, about="threads that may run at once; absent: all",
         ),
         Header(key="sources", about="where the numbers come from"),
-        Listed(key="cores", attr="cores", block=CORE, identity="name", about="the fastest kind first"),
+        Listed(key="cores", attr="cores", block=CORE, identity="name", about="the fastest first"),
         MEMORY,
         PROBES,
         GPU,
@@ -246,8 +279,10 @@ FORMAT = Block(
 )  # fmt: skip
 
 
-def facts(noun: object, block: Block = FORMAT, path: Path = ()) -> Iterator[tuple[Path, Item, object]]:
-    """Every fact of a noun with its path, in the order of the format; an absent block is one None."""
+def facts(
+    noun: object, block: Block = FORMAT, path: Path = ()
+) -> Iterator[tuple[Path, Item, object]]:
+    """Every fact of a noun with its path, in the format's order; an absent block is one None."""
     for item in block.items:
         here = (*path, item.key)
         if isinstance(item, Fact) and item.attr:

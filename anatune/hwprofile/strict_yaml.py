@@ -1,14 +1,15 @@
-"""The part of YAML that profiles use: text -> dicts, lists and scalars, nothing executable (rank 1).
+"""The part of YAML that profiles use: text -> dicts, lists and scalars, nothing else (rank 1).
 
 Narrower than YAML on purpose. Plain scalars are null, true, false, numbers in decimal, or text, so
-``on``, ``1:30`` and dates stay text. Anchors, aliases, tags and repeated keys are refused, which also
-refuses every document that grows while it is read.
+``on``, ``1:30`` and dates stay text. Anchors, aliases, tags and repeated keys are refused, which
+also refuses every document that grows while it is read.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import yaml
 
@@ -26,7 +27,9 @@ _WORDS = {"null": None, "~": None, "": None, "true": True, "false": False}
 def parse(text: str, name: str) -> object:
     """The one document in ``text``; ``name`` leads every message."""
     if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
-        raise ProfileError(f"{name}: more than {MAX_BYTES // 1024} KiB: keep samples out of profiles")
+        raise ProfileError(
+            f"{name}: more than {MAX_BYTES // 1024} KiB: keep samples out of profiles"
+        )
     try:
         return _document(yaml.parse(text, Loader=yaml.SafeLoader), name)
     # PyYAML lets ValueError escape for escapes and directives that name impossible numbers.
@@ -44,17 +47,19 @@ def _one_line(error: Exception) -> str:
 
 
 def _document(events: Iterator[yaml.Event], name: str) -> object:
-    documents = []
+    documents: list[object] = []
     for event in events:
         if isinstance(event, yaml.NodeEvent):
             if documents:
-                raise ProfileError(f"{name}: line {_line(event)}: a second document: keep one per file")
+                raise ProfileError(
+                    f"{name}: line {_line(event)}: a second document: keep one per file"
+                )
             documents.append(_node(event, events, name, depth=0))
     return documents[0] if documents else None
 
 
 def _line(event: yaml.Event) -> int:
-    return event.start_mark.line + 1
+    return event.start_mark.line + 1 if event.start_mark is not None else 0
 
 
 def _node(event: yaml.Event, events: Iterator[yaml.Event], name: str, depth: int) -> object:
@@ -82,11 +87,13 @@ def _mapping(events: Iterator[yaml.Event], name: str, depth: int) -> dict[str, o
     return mapping
 
 
-def _plain_node(event: yaml.Event, name: str, depth: int) -> None:
+def _plain_node(event: Any, name: str, depth: int) -> None:
     """Refuse what YAML has and profiles do not: anchors, aliases, tags, deep nesting."""
     where = f"{name}: line {_line(event)}"
     if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
-        raise ProfileError(f"{where}: anchors and aliases (&, *) are not read: write the value again")
+        raise ProfileError(
+            f"{where}: anchors and aliases (&, *) are not read: write the value again"
+        )
     if event.tag is not None:
         raise ProfileError(f"{where}: tags (!) are not read: write the plain value")
     if depth > MAX_DEPTH:

@@ -1,4 +1,4 @@
-"""One scalar or list of a document -> the value of a fact, or a ValueError that says the mend (rank 1)."""
+"""One scalar or list of a document -> the value of a fact, or a ValueError saying why (rank 1)."""
 
 from __future__ import annotations
 
@@ -35,7 +35,9 @@ def parse_value(fact: Fact, value: object) -> object:
 def _in_range(fact: Fact, number: float) -> None:
     if not fact.low <= number <= fact.high:
         show = fact.kind.show if not isinstance(fact.kind, Kind) else "{:g}".format
-        raise ValueError(f"{show(number)} is not plausible: between {show(fact.low)} and {show(fact.high)}")
+        raise ValueError(
+            f"{show(number)} is not plausible: between {show(fact.low)} and {show(fact.high)}"
+        )
 
 
 def _count(value: object) -> int:

@@ -1,4 +1,4 @@
-"""Dicts, lists and scalars -> the part of YAML that `strict_yaml` reads, laid out for people (rank 1)."""
+"""Dicts, lists and scalars -> the YAML that `strict_yaml` reads, laid out for people (rank 1)."""
 
 from __future__ import annotations
 
