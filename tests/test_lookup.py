@@ -80,7 +80,9 @@ def test_odd_names_are_refused(name: str) -> None:
         load_profile(name)
 
 
-@pytest.mark.parametrize("path", ["/nowhere/zen5.yaml", "zen5\x00.yaml", "./", "\ud800/x.yaml"])
+@pytest.mark.parametrize(
+    "path", ["/nowhere/zen5.yaml", "zen5\x00.yaml", "./", "\ud800/x.yaml", "~nobody-at-all/x.yaml"]
+)
 def test_unreadable_paths_are_refused(path: str) -> None:
     with pytest.raises(ProfileError, match="cannot be read"):
         load_profile(path)
@@ -89,6 +91,16 @@ def test_unreadable_paths_are_refused(path: str) -> None:
 def test_a_folder_is_not_a_profile(tmp_path: Path) -> None:
     with pytest.raises(ProfileError, match="cannot be read"):
         load_profile(tmp_path)
+
+
+def test_a_place_that_cannot_be_searched_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    odd = [str(tmp_path / "file"), str(tmp_path / "none"), "~nobody-at-all", "x" * 5000]
+    monkeypatch.setenv(places.ENVIRONMENT, os.pathsep.join(odd))
+    assert load_profile("zen5").name == "zen5"
+    assert "zen5" in profiles()
 
 
 def test_file_name_must_be_the_name(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from anatune.hwprofile.schema import FORMAT, SOURCE
 
 GOOD = (Path(__file__).parents[1] / "hwprofiles" / "zen5.yaml").read_text()
 TREE = strict_yaml.parse(GOOD, "zen5")
-quick = settings(max_examples=150, deadline=None)
+quick = settings(max_examples=100, deadline=None)
 
 LEAVES = (
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
@@ -144,9 +144,7 @@ def test_one_node_replaced(path: tuple[object, ...], value: object) -> None:
     answers(yaml_of(replaced(path, value)))
 
 
-@pytest.mark.parametrize(
-    "value", [None, True, 0, -1, 10**30, 1.5, float("nan"), "", "x", [], {}, [[]], {"value": {}}]
-)
+@pytest.mark.parametrize("value", [None, True, -1, 10**30, "x", [], {"value": {}}])
 def test_every_node_replaced(value: object) -> None:
     for path in PLACES:
         answers(yaml_of(replaced(path, value)))

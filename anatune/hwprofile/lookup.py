@@ -17,7 +17,7 @@ def load_profile(name_or_path: str | os.PathLike[str]) -> Profile:
     Text is a path if it holds a separator or ends in ``.yaml``; anything else is a name.
     """
     if _is_path(name_or_path):
-        file = Path(name_or_path).expanduser()
+        file = Path(os.path.expanduser(name_or_path))
         return parse_profile(read_text(file), file.name.removesuffix(SUFFIX))
     name = str(name_or_path)
     return parse_profile(read_text(find(name)), name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.resources
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,8 +14,11 @@ from anatune.hwprofile.strict_yaml import MAX_BYTES
 from anatune.hwprofile.values import is_name, nearest
 from anatune.units import clip
 
-if TYPE_CHECKING:
-    from importlib.resources.abc import Traversable
+if TYPE_CHECKING:  # the class moved in Python 3.11
+    if sys.version_info >= (3, 11):
+        from importlib.resources.abc import Traversable
+    else:
+        from importlib.abc import Traversable
 
 ENVIRONMENT = "ANATUNE_PROFILE_PATH"
 SUFFIX = ".yaml"
@@ -39,7 +43,7 @@ def folders() -> Iterator[Traversable]:
     """All folders in the order in which a name is looked up."""
     for entry in os.environ.get(ENVIRONMENT, "").split(os.pathsep):
         if entry:
-            yield Path(entry).expanduser()
+            yield Path(os.path.expanduser(entry))
     yield user_folder()
     yield shipped_folder()
 
@@ -61,16 +65,23 @@ def find(name: str) -> Traversable:
     if is_name(name):
         for folder in folders():
             file = folder / f"{name}{SUFFIX}"
-            if file.is_file():
+            if _is_file(file):
                 return file
     raise ProfileError(f"profile {clip(name)} is not found{nearest(name, names())}")
+
+
+def _is_file(file: Traversable) -> bool:
+    try:
+        return file.is_file()
+    except OSError:  # a folder that may not be entered holds no profiles either
+        return False
 
 
 def read_text(file: Traversable) -> str:
     """The file's text; no more of it is read than a profile may hold."""
     try:
         with file.open("rb") as stream:
-            data = stream.read(MAX_BYTES + 1)
+            data: bytes = stream.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:  # ValueError: a null character in the path
         reason = getattr(error, "strerror", None) or str(error)
         raise ProfileError(f"profile file {str(file)!r} cannot be read: {reason}") from None
