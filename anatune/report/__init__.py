@@ -1,0 +1,1 @@
+"""What people look at: comparisons with other libraries, tables (rank 9)."""
