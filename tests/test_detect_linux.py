@@ -131,6 +131,7 @@ def test_alder_lake_has_two_kinds_and_favoured_cores_make_no_third():
     assert (fast.clock_one_hz, fast.clock_all_hz) == (4.9e9, 2.1e9)
     assert (fast.vector_bits, fast.vector_registers) == (256, 16)
     assert (fast.fma_per_cycle, small.fma_per_cycle) == (2, 1)
+    assert sources(profile)["cores.golden_cove.clock.one_core"] == "nominal_clock"
     assert profile.usable_threads == 20 and not profile.virtualized
 
 
@@ -266,6 +267,48 @@ def test_no_hybrid_and_no_flags_on_an_unknown_isa_is_a_profile_error():
     system.facts["machine"] = "ppc64le"
     with pytest.raises(ProfileError, match="machine: 'ppc64le' is not one of"):
         detected(system)
+
+
+def test_py_cpuinfo_names_what_linux_does_not():
+    system = host("linux_absurd")
+    system.facts["py_cpuinfo"] = {"brand_raw": "Some  CPU\n", "l2_cache_size": 1}
+    assert detected(system).brand == "Some CPU"
+    system = host("linux_alder_lake")
+    system.facts["py_cpuinfo"] = {"brand_raw": "Some CPU"}
+    assert detected(system).brand == "12th Gen Intel(R) Core(TM) i7-12700"
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "guest"),
+    [
+        ("/sys/hypervisor/type", "xen", True),
+        ("/sys/hypervisor/type", "", False),
+        ("/sys/class/dmi/id/sys_vendor", "QEMU", True),
+        ("/sys/class/dmi/id/sys_vendor", "Amazon EC2", True),
+        ("/sys/class/dmi/id/sys_vendor", "LENOVO", False),
+        ("/sys/firmware/devicetree/base/hypervisor/compatible", "linux,kvm", True),
+    ],
+)
+def test_an_arm_guest_shows_in_firmware_or_device_tree(path, text, guest):
+    system = host("linux_raspberry_pi_4")
+    system.files[path] = text
+    assert detected(system).virtualized is guest
+
+
+def test_bare_metal_of_a_cloud_is_no_guest():
+    system = host("linux_raspberry_pi_4")
+    system.files["/sys/class/dmi/id/sys_vendor"] = "Amazon EC2"
+    system.files["/sys/class/dmi/id/product_name"] = "c7g.metal"
+    assert not detected(system).virtualized
+
+
+def test_sve_width_comes_from_the_table_and_is_128_where_that_is_silent():
+    system = host("linux_raspberry_pi_4")
+    text = system.files["/proc/cpuinfo"].replace("asimd ", "asimd sve ")
+    system.facts["llvm"]["features"] = ["+neon", "+sve"]
+    for part, bits in (("0xd40", 256), ("0xd4f", 128), ("0xfff", 128)):
+        system.files["/proc/cpuinfo"] = text.replace("0xd08", part)
+        assert detected(system).core.vector_bits == bits
 
 
 def test_the_machine_that_runs_the_tests():

@@ -10,6 +10,12 @@ from anatune.hwprofile.profile import Source
 MAX_CPUS = 4096  # cores that a profile may hold; a longer list is nonsense
 MAX_THREADS_EACH = 8  # POWER has eight, which is the most
 _DIGITS = 18  # longer numbers overflow 64 bits and are no fact of any machine
+CLOCK_RANGE_HZ = (1e8, 1e10)
+NOMINAL_CLOCK = Source(
+    name="nominal_clock",
+    kind="document",
+    where="limits that the maker states to the operating system, not what multiply-adds sustain",
+)
 _SIZE_UNITS = {"": 1, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
@@ -80,6 +86,11 @@ def parse_int(text: str | None, base: int = 10) -> int | None:
         return int(stripped, base)
     except ValueError:
         return None
+
+
+def plausible_clock(hertz: int | None) -> float | None:
+    low, high = CLOCK_RANGE_HZ
+    return float(hertz) if hertz is not None and low <= hertz <= high else None
 
 
 def parse_size(text: str | None) -> int | None:

@@ -10,7 +10,7 @@ from anatune.errors import ProfileError, require
 from anatune.hwprofile.detect import isa as isa_rules
 from anatune.hwprofile.detect import linux, macos, windows
 from anatune.hwprofile.detect.cache_chain import settle
-from anatune.hwprofile.detect.facts import HostFacts, RawKind, Reading
+from anatune.hwprofile.detect.facts import NOMINAL_CLOCK, HostFacts, RawKind, Reading
 from anatune.hwprofile.detect.system import LlvmFacts, LocalSystem, System
 from anatune.hwprofile.detect.uarch import Uarch
 from anatune.hwprofile.detect.uarch_find import find
@@ -42,6 +42,7 @@ Origins = dict[str, Source]  # dotted facts that the operating system did not te
 def detect_host(llvm: LlvmFacts, system: System | None = None) -> Profile:
     """This machine, or the one that ``system`` replays; ProfileError where it makes no sense."""
     system = system or LocalSystem()
+    mcpu = llvm.mcpu or "generic"
     isa = isa_rules.isa_of(system.machine())
     require(
         isa in ISAS,
@@ -50,8 +51,8 @@ def detect_host(llvm: LlvmFacts, system: System | None = None) -> Profile:
     )
     facts = _read(system)
     origins: Origins = {}
-    rows = [find(kind.part, llvm.mcpu, kind.role) or _UNLISTED for kind in facts.kinds]
-    names = _kind_names(facts.kinds, rows, llvm.mcpu)
+    rows = [find(kind.part, mcpu, kind.role) or _UNLISTED for kind in facts.kinds]
+    names = _kind_names(facts.kinds, rows, mcpu)
     all_cores = sum(kind.count for kind in facts.kinds)
     cores = tuple(
         _core_kind(
@@ -69,8 +70,8 @@ def detect_host(llvm: LlvmFacts, system: System | None = None) -> Profile:
     brand = _one_line(facts.brand or system.py_cpuinfo().get("brand_raw"))
     profile = Profile(
         name="host",
-        title=brand or f"{isa} machine, core {llvm.mcpu or 'unknown'}",
-        target=Target(isa=isa, mcpu=llvm.mcpu, triple=llvm.triple or None, features=llvm.features),
+        title=brand or f"{isa} machine, core {mcpu}",
+        target=Target(isa=isa, mcpu=mcpu, triple=llvm.triple or None, features=llvm.features),
         cores=cores,
         memory=Memory(size_bytes=memory_bytes),
         usable_threads=facts.usable_threads,
@@ -123,6 +124,8 @@ def _core_kind(
     }
     for fact in (*table, "tlb.entries", "tlb.second_entries", "tlb.page"):
         origins[f"{path}.{fact}"] = row.source
+    for fact in ("clock.one_core", "clock.all_cores"):
+        origins[f"{path}.{fact}"] = NOMINAL_CLOCK
     for fact in ("vector.width", "vector.registers"):
         origins[f"{path}.{fact}"] = vectors.source
     return CoreKind(

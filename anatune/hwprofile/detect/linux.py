@@ -20,6 +20,7 @@ from anatune.hwprofile.detect.facts import (
     parse_cpu_list,
     parse_int,
     parse_size,
+    plausible_clock,
 )
 from anatune.hwprofile.detect.system import System
 from anatune.hwprofile.profile import Source
@@ -34,7 +35,6 @@ _INTEL_KINDS = (
     ("cpu_atom", "efficiency"),
     ("cpu_lowpower", "efficiency"),
 )
-_CLOCK_RANGE_HZ = (1e8, 1e10)
 _GUEST_MARKS = (
     "qemu",
     "kvm",
@@ -136,8 +136,7 @@ def _siblings(system: System, cpu: int, online: frozenset[int]) -> frozenset[int
 
 def _khz(system: System, path: str) -> float | None:
     khz = parse_int(system.read_text(path))
-    low, high = _CLOCK_RANGE_HZ
-    return khz * 1e3 if khz and low <= khz * 1e3 <= high else None
+    return plausible_clock(None if khz is None else khz * 1000)
 
 
 def _sysfs_caches(

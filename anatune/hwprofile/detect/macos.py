@@ -10,6 +10,7 @@ from anatune.hwprofile.detect.facts import (
     RawKind,
     Reading,
     parse_int,
+    plausible_clock,
 )
 from anatune.hwprofile.detect.system import System
 from anatune.hwprofile.profile import Source
@@ -18,7 +19,6 @@ SYSCTL_COMMAND = ("sysctl", "hw", "machdep.cpu", "kern.hv_vmm_present")
 SYSCTL = Source(name="sysctl", kind="detected", where="sysctl hw machdep.cpu")
 _MAX_LEVELS = 4
 _MAX_CORES = 1024
-_CLOCK_RANGE_HZ = (1e8, 1e10)
 
 Keys = dict[str, str]
 
@@ -71,9 +71,6 @@ def _kind(keys: Keys, level: str, index: int) -> RawKind:
 def _plain_kind(keys: Keys) -> RawKind:
     count = _positive(keys, "hw.physicalcpu", _MAX_CORES) or 1
     threads = _positive(keys, "hw.logicalcpu", _MAX_CORES) or count
-    clock = _positive(keys, "hw.cpufrequency_max")
-    base = _positive(keys, "hw.cpufrequency")
-    low, high = _CLOCK_RANGE_HZ
     return RawKind(
         count=count,
         threads_each=max(1, min(threads // count, MAX_THREADS_EACH)),
@@ -82,8 +79,8 @@ def _plain_kind(keys: Keys) -> RawKind:
             family=parse_int(keys.get("machdep.cpu.family")),
             model=parse_int(keys.get("machdep.cpu.model")),
         ),
-        clock_one_hz=float(clock) if clock and low <= clock <= high else None,
-        clock_all_hz=float(base) if base and low <= base <= high else None,
+        clock_one_hz=plausible_clock(_positive(keys, "hw.cpufrequency_max")),
+        clock_all_hz=plausible_clock(_positive(keys, "hw.cpufrequency")),
         readings=(Reading(source=SYSCTL, caches=_caches(keys, "hw.", count)),),
     )
 
