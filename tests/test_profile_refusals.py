@@ -162,6 +162,21 @@ REFUSED = {
     "no version": (("schema: 1\n", ""), "None is not a version: write schema: 1"),
     "flag for a version": (("schema: 1", "schema: true"), "True is not a version"),
     "not YAML": (("memory: {", "memory: ]{"), "not readable as YAML: line "),
+    "sources as a list": (("sources:\n", "sources: [x]\nx:\n"), "sources: write a mapping"),
+    "name of a source": (("  guess:", "  Guess: {}\n  guess:"), "sources: 'Guess' is not a name"),
+    "source as text": (("  guess:", "  other: x\n  guess:"), "sources.other: write {kind: "),
+    "mapping for a list": (
+        (CPU[CPU.index("cores:") : CPU.index("memory:")], "cores: {}\n"),
+        "cores: {} is not a list: start each entry with '- name:'",
+    ),
+    "entry without identity": (
+        ("memory:", "  - {count: 1}\nmemory:"),
+        "cores.(2): an entry starts with 'name:'",
+    ),
+    "entry as text": (("memory:", "  - x\nmemory:"), "cores.(2): an entry starts with 'name:'"),
+    "number for text": (("title: A small core", "title: 4"), "title: 4 is not text: quote it"),
+    "empty text": (("title: A small core", "title: ''"), "title: '' is not text"),
+    "key that is no word": (("memory:", "? [a]\n: b\nmemory:"), "a key must be a word"),
     "unknown parent": (("sources:", "like: nobody\nsources:"), "profile 'nobody' is not found"),
     "parent by path": (
         ("sources:", "like: ../x\nsources:"),
@@ -188,14 +203,36 @@ def test_refuses(case: str) -> None:
         (("warp_threads: 32", "warp_threads: 33"), "not a multiple of the warp's 33 threads"),
         (("19.5 TFLOP/s", "20 TFLOP/s"), "check.f32_flops"),
         (("isa: nvptx", "isa: x86_64"), "x86_64 does not go with gpu"),
-        (
-            ("registers_per_thread: 255", "registers_per_thread: 4000\n  sources: x"),
-            "unknown key 'sources'",
-        ),
+        (("registers_per_sm: 65536", "registers_per_sm: 128"), "is more than registers_per_sm"),
     ],
 )
 def test_refuses_a_gpu(change: tuple[str, str], why: str) -> None:
     assert why in refusal(edited(change, text=GPU), "card")
+
+
+def test_refuses_what_is_no_mapping() -> None:
+    assert refusal("- a") == "small: a profile is a mapping of keys: see hwprofiles/README.md"
+    assert "a profile is a mapping of keys" in refusal("")
+
+
+def test_a_mend_of_the_loader_is_not_taken_for_an_error_of_yaml() -> None:
+    assert refusal("a: 1\na: 2") == "small: line 2: key 'a' is given twice"
+
+
+def test_sources_may_be_null_where_nothing_is_cited() -> None:
+    assert "sources" not in refusal("schema: 1\nname: small\nsources: null").split("target")[0]
+
+
+def test_a_null_total_states_nothing() -> None:
+    assert small(("hardware_threads: {value: 8, source: manual}", "hardware_threads: null")).name
+
+
+def test_one_cpu_belongs_to_one_kind_of_core() -> None:
+    core = CPU[CPU.index("  - name: big") : CPU.index("memory:")]
+    core = core.replace("threads_each: 2", "threads_each: 2\n    cpus: [0, 1]")
+    two = edited((CPU[CPU.index("  - name: big") : CPU.index("memory:")], core + core))
+    little = "name: little".join(two.rsplit("name: big", 1))
+    assert "two kinds of core claim one of the cpus" in refusal(little)
 
 
 def test_refuses_cores_beside_a_gpu() -> None:
