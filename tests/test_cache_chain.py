@@ -88,6 +88,11 @@ def test_ways_of_the_table_that_do_not_divide_the_size_are_not_taken():
     assert dict(settled.sources)["ways"].kind == "assumed"
 
 
+def test_a_line_that_follows_must_be_a_power_of_two():
+    settled = settle([reading(SYSTEM, l1(size_bytes=48 * KIB, ways=8, sets=64))])[0]
+    assert (settled.level.line_bytes, settled.level.size_bytes) == (64, 48 * KIB)
+
+
 def test_the_table_adds_no_level_to_a_machine_that_tells_its_own():
     table = reading(TABLE, *(RawCache(level=n, size_bytes=n * MIB, ways=16) for n in (2, 3)))
     own = reading(SYSTEM, l1(size_bytes=32 * KIB, ways=8, line_bytes=64))

@@ -71,6 +71,12 @@ def test_version_1_mount_that_shows_our_group_as_its_top():
     assert quota("3:cpu:/docker/abc\n", mounts, files) == 0.5
 
 
+def test_group_below_the_top_that_the_mount_shows():
+    mounts = "31 24 0:26 /docker/abc /cg/cpu ro - cgroup cgroup rw,cpu\n"
+    files = {"/cg/cpu/sub/cpu.cfs_quota_us": "50000", "/cg/cpu/sub/cpu.cfs_period_us": "100000"}
+    assert quota("3:cpu:/docker/abc/sub\n", mounts, files) == 0.5
+
+
 def test_group_outside_the_namespace_reads_the_mount():
     assert quota("0::/../../x\n", V2, {"/sys/fs/cgroup/cpu.max": "100000 100000"}) == 1.0
 

@@ -52,6 +52,16 @@ def test_the_package_s_cache_numbers_are_never_used():
     assert not sizes & {wrong["l2_cache_size"], wrong["l3_cache_size"]}
 
 
+def test_flags_of_the_package_do_not_overrule_llvm():
+    """From the registry it lists no AVX at all."""
+    system = replay(RECORDS)
+    system.facts["py_cpuinfo"]["flags"] = ["mmx", "sse", "sse2"]
+    profile = detect_host(system.llvm, system)
+    assert profile.core.vector_bits == 256 and "avx2" in profile.target.features
+    system.facts["llvm"]["features"] = []
+    assert detect_host(system.llvm, system).core.vector_bits == 128
+
+
 def test_affinity_limits_threads_and_kinds():
     system = replay(RECORDS)
     system.facts["affinity"] = [12, 13]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from anatune.hwprofile.detect.isa import isa_of, vectors
+from anatune.hwprofile.detect.isa import isa_of, usable_features, vectors
 
 
 @pytest.mark.parametrize(
@@ -47,3 +47,23 @@ def test_no_listed_feature_is_a_baseline_and_says_so():
 )
 def test_spellings_of_instruction_sets(machine, isa):
     assert isa_of(machine) == isa
+
+
+@pytest.mark.parametrize(
+    ("isa", "llvm", "flags", "usable"),
+    [
+        ("x86_64", "+avx512f +avx512vnni +avx2 +64bit", "avx2 sse2", "64bit avx2"),
+        (
+            "x86_64",
+            "amx-int8 avx512bf16 avx512vnni avxvnni f16c fma",
+            "amx_int8 avx512_bf16 avx512_vnni avx_vnni f16c fma",
+            "amx-int8 avx512bf16 avx512vnni avxvnni f16c fma",
+        ),
+        ("x86_64", "avx2 fma -avx512f", "", "avx2 fma"),
+        ("aarch64", "neon dotprod fullfp16 sve crc", "asimd asimddp", "crc dotprod neon"),
+        ("riscv64", "m v zvl256b", "rv64imafdcv_zicbom", "m v zvl256b"),
+        ("riscv64", "m v zvl256b", "rv64imafdc_zicbom", "m"),
+    ],
+)
+def test_features_that_the_kernel_hides_are_not_handed_on(isa, llvm, flags, usable):
+    assert usable_features(isa, llvm.split(), flags.split()) == tuple(usable.split())

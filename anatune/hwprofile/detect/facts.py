@@ -72,6 +72,7 @@ class HostFacts:
     kinds: tuple[RawKind, ...]
     usable_threads: int
     flags: frozenset[str] = frozenset()
+    flags_complete: bool = False  # what is not listed must not be used
     brand: str | None = None
     memory_bytes: int | None = None
     virtualized: bool = False

@@ -50,28 +50,18 @@ def detect_host(llvm: LlvmFacts, system: System | None = None) -> Profile:
         ProfileError,
     )
     facts = _read(system)
+    # Only a complete list may overrule LLVM, which knows the processor by its name.
+    flags = facts.flags if facts.flags_complete or not llvm.features else frozenset()
     origins: Origins = {}
-    rows = [find(kind.part, mcpu, kind.role) or _UNLISTED for kind in facts.kinds]
-    names = _kind_names(facts.kinds, rows, mcpu)
-    all_cores = sum(kind.count for kind in facts.kinds)
-    cores = tuple(
-        _core_kind(
-            name,
-            kind,
-            row,
-            all_cores,
-            isa_rules.vectors(isa, llvm.features, facts.flags, row.sve_bits),
-            origins,
-        )
-        for name, kind, row in zip(names, facts.kinds, rows)
-    )
+    cores = _core_kinds(facts, isa, replace(llvm, mcpu=mcpu), flags, origins)
+    features = isa_rules.usable_features(isa, llvm.features, flags)
     low, high = _MEMORY_BYTES
     memory_bytes = facts.memory_bytes if low <= (facts.memory_bytes or 0) <= high else None
     brand = _one_line(facts.brand or system.py_cpuinfo().get("brand_raw"))
     profile = Profile(
         name="host",
         title=brand or f"{isa} machine, core {mcpu}",
-        target=Target(isa=isa, mcpu=mcpu, triple=llvm.triple or None, features=llvm.features),
+        target=Target(isa=isa, mcpu=mcpu, triple=llvm.triple or None, features=features),
         cores=cores,
         memory=Memory(size_bytes=memory_bytes),
         usable_threads=facts.usable_threads,
@@ -105,6 +95,19 @@ def _kind_names(kinds: tuple[RawKind, ...], rows: list[Uarch], mcpu: str) -> lis
         candidates = (stem, *(f"{stem}_{number}" for number in range(2, len(kinds) + 2)))
         names.append(next(name for name in candidates if name not in names))
     return names
+
+
+def _core_kinds(
+    facts: HostFacts, isa: str, llvm: LlvmFacts, flags: frozenset[str], origins: Origins
+) -> tuple[CoreKind, ...]:
+    rows = [find(kind.part, llvm.mcpu, kind.role) or _UNLISTED for kind in facts.kinds]
+    names = _kind_names(facts.kinds, rows, llvm.mcpu)
+    all_cores = sum(kind.count for kind in facts.kinds)
+    widths = [isa_rules.vectors(isa, llvm.features, flags, row.sve_bits) for row in rows]
+    return tuple(
+        _core_kind(name, kind, row, all_cores, vectors, origins)
+        for name, kind, row, vectors in zip(names, facts.kinds, rows, widths)
+    )
 
 
 def _core_kind(

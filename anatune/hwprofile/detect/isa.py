@@ -31,6 +31,12 @@ _X86_WIDTHS = (
 )
 
 
+# Where Linux and LLVM spell a vector feature of Arm differently.
+_ARM_FLAGS = {"neon": "asimd", "dotprod": "asimddp", "fullfp16": "asimdhp"}
+_ARM_CHECKED = frozenset({*_ARM_FLAGS, "bf16", "i8mm", "sve", "sve2"})
+_X86_CHECKED = re.compile(r"avx.*|amx.*|fma|f16c")
+
+
 @dataclass(frozen=True)
 class Vectors:
     """Width and count of the vector registers, and where the width comes from."""
@@ -65,6 +71,27 @@ def vectors(
     if isa in ("x86_64", "aarch64"):
         return Vectors(128, 16 if isa == "x86_64" else 32, BASELINE)
     return Vectors(_SCALAR_BITS, 32, BASELINE)
+
+
+def usable_features(isa: str, llvm: Collection[str], flags: Collection[str]) -> tuple[str, ...]:
+    """LLVM's features without the vector ones that the kernel does not list: LLVM knows them by the
+    processor's name, and using one that a hypervisor hides ends the process."""
+    present = {_plain(flag) for flag in flags}
+    return tuple(f for f in sorted(listed(llvm)) if not flags or not _hidden(isa, f, present))
+
+
+def _hidden(isa: str, feature: str, present: Collection[str]) -> bool:
+    if isa == "x86_64":
+        return bool(_X86_CHECKED.fullmatch(feature)) and _plain(feature) not in present
+    if isa == "aarch64":
+        return feature in _ARM_CHECKED and _ARM_FLAGS.get(feature, feature) not in present
+    vector = feature == "v" or feature.startswith("zv")
+    return isa == "riscv64" and vector and _riscv(frozenset(present)) is None
+
+
+def _plain(name: str) -> str:
+    """avx512_vnni, avx512vnni, amx-int8: the kernel and LLVM put their marks differently."""
+    return name if name.startswith("rv") else re.sub(r"[-._]", "", name.lower())
 
 
 def _by_features(isa: str, features: frozenset[str], sve_bits: int | None) -> Vectors | None:

@@ -83,6 +83,7 @@ def read(system: System) -> HostFacts:
         ),
         usable_threads=_usable_threads(len(allowed), quota_cpus(system)),
         flags=flags,
+        flags_complete=bool(flags),
         brand=cpuinfo.brand_of(blocks, common) or board or None,
         memory_bytes=memory_bytes(system),
         virtualized="hypervisor" in flags or _guest_marks(system),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
-import sys
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -72,7 +71,7 @@ class LocalSystem:
         return os.cpu_count()
 
     def affinity(self) -> frozenset[int] | None:
-        if sys.platform == "win32":
+        if self.platform() == "windows":
             from anatune.hwprofile.detect import windows_calls
 
             return windows_calls.process_affinity()
@@ -108,7 +107,7 @@ class LocalSystem:
         return done.stdout.decode("utf-8", "replace") if done.returncode == 0 else None
 
     def native(self, call: str) -> bytes | None:
-        if sys.platform != "win32":
+        if self.platform() != "windows":
             return None
         from anatune.hwprofile.detect import windows_calls
 
