@@ -8,6 +8,7 @@ from enum import Enum
 from typing import Any, get_type_hints
 
 from anatune.errors import IllegalPlan, require
+from anatune.hwprofile.profile import Target
 from anatune.workload import Matmul
 
 
@@ -58,14 +59,31 @@ class Storage(str, Enum):
     PACKED_ON_FIRST_USE = "packed_on_first_use"  # copied by the first row of tiles that reads it
 
 
+VECTOR_FEATURES = frozenset(
+    "avx avx2 fma f16c avx512f avx512bw avx512dq avx512vl avx512vnni avx512bf16 avx512fp16 avxvnni "
+    "amx-tile amx-int8 amx-bf16 neon fullfp16 dotprod bf16 i8mm sve sve2 v zvl128b zvl256b".split()
+)
+"""LLVM features that decide which vector instructions a kernel may hold; others only tune."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class CodeTarget:
-    """What LLVM is told: instruction set, processor, triple (None: the host's) and extra features."""
+    """What LLVM is told: instruction set, processor and triple (None: the host's).
+
+    ``features``, where given, are all of `VECTOR_FEATURES` that the machine has; none: those that
+    LLVM knows the processor to have.
+    """
 
     isa: str
     mcpu: str
     triple: str | None = None
     features: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, machine: Target) -> CodeTarget:
+        """What a profile says of its instruction set, without features that no kernel depends on."""
+        vector = tuple(sorted(VECTOR_FEATURES.intersection(machine.features)))
+        return cls(isa=machine.isa, mcpu=machine.mcpu, triple=machine.triple, features=vector)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,8 +107,8 @@ class GemmPlan:
         t, b = self.tile, self.blocks
         require(t.nr % t.lanes == 0, f"nr = {t.nr}: a multiple of the {t.lanes} lanes of a vector")
         for name, block, tile, share in (
-            ("mc", b.mc, t.mr, self.thread_rows),
-            ("nc", b.nc, t.nr, self.thread_columns),
+            ("mc", b.mc, t.mr, min(self.thread_rows, self.workload.m)),
+            ("nc", b.nc, t.nr, min(self.thread_columns, self.workload.n)),
         ):
             require(
                 block % tile == 0 or block >= share,
@@ -155,6 +173,27 @@ class GemmPlan:
             f"{t.mr}x{t.nr} tile, kc {b.kc} mc {b.mc} nc {b.nc}, "
             f"A {self.a.value}, B {self.b.value}, {threads}"
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """What the model predicts of one plan, for operands that were in use just before.
+
+    ``cycles`` are those of the thread with most to do. ``terms`` are cycles by name, in the order in
+    which they bind; ``bytes_moved`` are bytes by the level that they come out of, all threads together.
+    """
+
+    seconds: float
+    cycles: float
+    peak_fraction: float  # of the multiply-add peak of the threads in use
+    joules: float  # modelled from energies per operation and byte, never measured
+    terms: tuple[tuple[str, float], ...]
+    bytes_moved: tuple[tuple[str, float], ...]
+
+    @property
+    def bound(self) -> str:
+        """The term that binds."""
+        return self.terms[0][0]
 
 
 def _share(extent: int, tile: int, parts: int) -> int:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import tvm
 
-from anatune.codegen.gemm import ENTRY, lower_gemm
+from anatune.codegen.gemm import lower_gemm
+from anatune.codegen.library import ENTRY, PLAN_SYMBOL
+from anatune.codegen.link import export_library
 from anatune.codegen.target import tvm_target
 from anatune.errors import BuildError, OptionError, require
 from anatune.plan import GemmPlan
@@ -22,13 +23,10 @@ PASS_CONFIG = {
 
 SOURCE_KINDS = ("tir", "llvm", "asm")
 
-PLAN_SYMBOL = "anatune_plan"
-"""C symbol of an exported library that holds the plan as JSON."""
-
 
 @dataclass(frozen=True)
 class Kernel:
-    """A compiled plan. ``function(a, b, c)`` takes tensors of TVM's FFI and returns nothing."""
+    """A compiled plan: ``function(a, b, c)`` takes tensors of TVM's FFI and returns nothing."""
 
     plan: GemmPlan
     ir: tvm.IRModule
@@ -36,6 +34,7 @@ class Kernel:
 
     @property
     def function(self) -> Any:
+        """The compiled function; made callable on first use, which needs the machine it is for."""
         return self.executable[ENTRY]
 
     def source(self, kind: str = "tir") -> str:
@@ -57,21 +56,7 @@ class Kernel:
             BuildError: no C compiler to link with, or a folder that cannot be written.
         """
         path = Path(path)
-        require(
-            shutil.which("cc") or shutil.which("gcc") or shutil.which("clang"),
-            "export: no C compiler found to link with; install gcc or clang",
-            BuildError,
-        )
-        require(path.suffix == ".so", f"path = {str(path)!r}: the name must end in .so", BuildError)
-        note = path.with_suffix(".plan.c")
-        try:
-            note.write_text(_plan_in_c(self.plan))
-            self.executable.export_library(str(path), addons=[str(note)])
-        except (OSError, RuntimeError) as error:
-            reason = str(error).strip().splitlines()[-1]
-            raise BuildError(f"path = {str(path)!r}: cannot be written: {reason}") from None
-        finally:
-            note.unlink(missing_ok=True)
+        export_library(self.executable, path, PLAN_SYMBOL, self.plan.to_json())
         return path
 
 
@@ -90,8 +75,3 @@ def build(plan: GemmPlan) -> Kernel:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
         raise BuildError(f"{plan}: {reason}") from error
     return Kernel(plan, module, executable)
-
-
-def _plan_in_c(plan: GemmPlan) -> str:
-    text = plan.to_json().replace("\\", "\\\\").replace('"', '\\"')
-    return f'const char {PLAN_SYMBOL}[] = "{text}";\n'

@@ -9,12 +9,10 @@ from tvm import tirx
 from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script import builder as T
 
+from anatune.codegen.library import ENTRY
 from anatune.codegen.micro_kernel import TileOperands, emit_micro_kernel
 from anatune.codegen.vectors import Row, index
 from anatune.plan import GemmPlan, Storage
-
-ENTRY = "main"
-"""Name of the generated function: ``main(a, b, c)``."""
 
 ELEMENT_ALIGN = 4
 """Bytes of alignment that callers' buffers are trusted to have: one element, as numpy gives."""

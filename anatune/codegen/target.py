@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import functools
 
-import tvm
 from tvm.target import Target
 from tvm.target import codegen as llvm
 
 from anatune.errors import ProfileError, require
-from anatune.plan import CodeTarget
+from anatune.plan import VECTOR_FEATURES, CodeTarget
 
 TRIPLES = {
     "x86_64": "x86_64-unknown-linux-gnu",
@@ -53,23 +52,20 @@ def tvm_target(target: CodeTarget) -> Target:
         ProfileError,
     )
     options = {"kind": "llvm", "mcpu": target.mcpu, "mtriple": triple}
-    if target.features:
-        options["mattr"] = list(target.features)
-    return tvm.target.Target(options)
+    implied = VECTOR_FEATURES.intersection(llvm.llvm_get_cpu_features(Target(options)))
+    if target.features:  # a hypervisor may hide what the processor has
+        present = set(target.features)
+        switched = [f"+{f}" for f in sorted(present - implied)]
+        switched += [f"-{f}" for f in sorted(implied - present)]
+        if switched:
+            options["mattr"] = switched
+    return Target(options)
 
 
 def runs_here(target: CodeTarget) -> bool:
-    """Whether this machine has every feature that code for ``target`` may use."""
+    """Whether this machine has every vector feature that code for ``target`` may use."""
     if triple_of(target).split("-")[0] != host_triple().split("-")[0]:
         return False
-    host = Target.from_device("cpu")
-    wanted = set(llvm.llvm_get_cpu_features(tvm_target(target)))
-    tuning_only = set(llvm.llvm_get_cpu_features(host)) ^ wanted
-    return not {name for name in tuning_only & wanted if name in _ISA_FEATURES}
-
-
-_ISA_FEATURES = frozenset(
-    "avx avx2 fma f16c avx512f avx512bw avx512dq avx512vl avx512vnni avx512bf16 avx512fp16 "
-    "amx-tile amx-int8 amx-bf16 neon fullfp16 dotprod bf16 i8mm sve sve2 v zvl128b zvl256b".split()
-)
-"""LLVM features that add vector instructions; others only tune, or never stand in a kernel."""
+    wanted, present = tvm_target(target), Target.from_device("cpu")
+    missing = set(llvm.llvm_get_cpu_features(wanted)) - set(llvm.llvm_get_cpu_features(present))
+    return not VECTOR_FEATURES.intersection(missing)

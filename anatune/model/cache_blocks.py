@@ -162,8 +162,12 @@ def balanced_mc(m: int, mc: int, mr: int, threads: int) -> int:
 
 
 def sharers(level: CacheLevel, core: CoreKind, threads: int) -> int:
-    """How many of ``threads`` meet in one instance of a cache level; cores fill up evenly."""
-    return min(threads, level.cores * ceil(threads / core.count))
+    """How many of ``threads`` meet in one instance of a cache level; cores fill up evenly.
+
+    On a hybrid chip no more threads meet there than this kind of core runs.
+    """
+    on_this_kind = min(threads, core.count * core.threads_each)
+    return min(threads, level.cores * ceil(on_this_kind / core.count))
 
 
 def own_share(level: CacheLevel, core: CoreKind, threads: int) -> CacheLevel:

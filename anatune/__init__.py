@@ -1,0 +1,65 @@
+"""anatune: kernels from a hardware profile and an analytical model, verified, with reasons.
+
+In the order in which a workload passes through::
+
+    hwprofile -> workload -> plan <- model          decide: pure Python, milliseconds
+                              |
+                           codegen -> measure -> result       do: TVM lives here
+                                         |
+                                       report, cli            what people look at
+
+Names below are loaded when they are first used: ``import anatune`` alone loads neither TVM nor numpy.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from anatune.api import explain, plan, predict, rank, why_not
+    from anatune.codegen.library import load
+    from anatune.errors import AnatuneError
+    from anatune.hwprofile import Profile, profiles
+    from anatune.machine import detect, load_profile
+    from anatune.plan import Estimate, GemmPlan
+    from anatune.result import Result
+    from anatune.tune import tune
+    from anatune.workload import Matmul, matmul
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "AnatuneError": "anatune.errors",
+    "Estimate": "anatune.plan",
+    "GemmPlan": "anatune.plan",
+    "Matmul": "anatune.workload",
+    "Profile": "anatune.hwprofile",
+    "Result": "anatune.result",
+    "detect": "anatune.machine",
+    "explain": "anatune.api",
+    "load": "anatune.codegen.library",
+    "load_profile": "anatune.machine",
+    "matmul": "anatune.workload",
+    "plan": "anatune.api",
+    "predict": "anatune.api",
+    "profiles": "anatune.hwprofile",
+    "rank": "anatune.api",
+    "tune": "anatune.tune",
+    "why_not": "anatune.api",
+}
+"""Public name -> module that it lives in."""
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'anatune' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = value  # wins over the submodule of the same name (plan, tune)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})

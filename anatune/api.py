@@ -1,0 +1,57 @@
+"""The model as functions of what a user has at hand: a workload and the name of a machine (rank 8)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from anatune.errors import require
+from anatune.machine import cpu_only, matmul_only
+from anatune.model import candidates
+from anatune.model import explain as reasons
+from anatune.model.estimate import predict as predict_plan
+from anatune.plan import Estimate, GemmPlan
+from anatune.workload import Matmul
+
+
+def plan(
+    workload: Matmul, target: Any = "host", *, threads: int | None = None, objective: str = "time"
+) -> GemmPlan:
+    """The model's pick: milliseconds, nothing is compiled or measured, TVM is not loaded.
+
+    Raises:
+        WorkloadError, OptionError, ProfileError: an argument that cannot be used, named.
+    """
+    return candidates.best(cpu_only(target), matmul_only(workload), threads, objective)[0][0]
+
+
+def rank(
+    workload: Matmul, target: Any = "host", *, threads: int | None = None, objective: str = "time"
+) -> list[tuple[GemmPlan, Estimate]]:
+    """All legal plans with their estimates, best first. Raises what `plan` raises."""
+    return candidates.rank(cpu_only(target), matmul_only(workload), threads, objective)
+
+
+def predict(plan: GemmPlan, workload: Matmul, target: Any = "host") -> Estimate:
+    """The estimate of one plan.
+
+    Raises:
+        IllegalPlan: the plan is another workload's, or the machine cannot hold it.
+    """
+    profile = cpu_only(target)
+    require(plan.workload == workload, f"plan: is of {plan.workload}, the workload is {workload}")
+    candidates.check_plan(profile, plan)
+    return predict_plan(profile, plan)
+
+
+def explain(plan: GemmPlan, target: Any = "host") -> str:
+    """The model's equations with the plan's numbers in them, the binding term first."""
+    profile = cpu_only(target)
+    candidates.check_plan(profile, plan)
+    return reasons.explain(profile, plan)
+
+
+def why_not(
+    tile: str, workload: Matmul, target: Any = "host", *, threads: int | None = None
+) -> str:
+    """One line: why the register tile ``tile``, such as "8x48", is not the plan's."""
+    return reasons.why_not(cpu_only(target), matmul_only(workload), tile, threads)

@@ -1,0 +1,69 @@
+"""An exported kernel read back: no compiler, no tuner, only TVM's runtime (rank 5)."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import tvm_ffi
+
+from anatune.codegen.call import CheckedCall
+from anatune.errors import BuildError, require
+from anatune.plan import GemmPlan
+
+ENTRY = "main"
+"""Name of the generated function: ``main(a, b, c)``."""
+
+PLAN_SYMBOL = "anatune_plan"
+"""C symbol of an exported library that holds the plan as JSON."""
+
+
+@functools.cache
+def load_runtime() -> None:
+    """Make TVM's runtime library (thread pool, evaluator) known to the dynamic linker, once."""
+    package = importlib.util.find_spec("tvm")
+    assert package is not None and package.submodule_search_locations
+    folder = Path(package.submodule_search_locations[0]) / "lib"
+    for library in folder.glob("*tvm_runtime.*"):
+        ctypes.CDLL(str(library), ctypes.RTLD_GLOBAL)
+
+
+def load_module(path: str) -> Any:
+    """The module in a shared library, or in LLVM IR where the machine has no linker."""
+    if path.endswith(".ll"):
+        import tvm  # the compiler is needed to turn IR into code
+
+        return tvm.runtime.load_module(path)
+    load_runtime()
+    return tvm_ffi.load_module(path)
+
+
+class LoadedKernel(CheckedCall):
+    """A kernel from a file that `Result.export` wrote; called like the result itself."""
+
+    def __init__(self, plan: GemmPlan, module: Any) -> None:
+        super().__init__(plan.workload, lambda: module[ENTRY])
+        self.plan = plan
+        self.module = module
+
+
+def load(path: str | Path) -> LoadedKernel:
+    """The kernel in the shared library at ``path``.
+
+    Raises:
+        BuildError: no such file, no shared library of this machine, or none that anatune exported.
+    """
+    file = Path(path).resolve()
+    require(file.is_file(), f"path = {str(path)!r}: no such file", BuildError)
+    try:
+        load_runtime()
+        text = ctypes.c_char_p(ctypes.addressof(ctypes.c_char.in_dll(ctypes.CDLL(str(file)), PLAN_SYMBOL)))
+    except OSError as error:
+        raise BuildError(f"path = {str(path)!r}: not a library of this machine: {error}") from None
+    except ValueError:
+        raise BuildError(f"path = {str(path)!r}: not exported by anatune: no plan inside") from None
+    assert text.value is not None
+    return LoadedKernel(GemmPlan.from_json(text.value.decode()), load_module(str(file)))

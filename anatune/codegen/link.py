@@ -1,0 +1,51 @@
+"""From a compiled module to a file that can be loaded (rank 5)."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from anatune.errors import BuildError, require
+
+
+def write_loadable(executable: Any, stem: Path) -> str:
+    """Write a compiled module as what a worker can load quickest; return the file's path.
+
+    A shared library where the machine has a linker (milliseconds), else LLVM IR.
+    """
+    linker = shutil.which("ld") or shutil.which("ld.lld")
+    if linker is None:
+        executable.mod.write_to_file(f"{stem}.ll", "ll")
+        return f"{stem}.ll"
+    executable.mod.write_to_file(f"{stem}.o", "o")
+    _run([linker, "-shared", "-o", f"{stem}.so", f"{stem}.o"])
+    return f"{stem}.so"
+
+
+def export_library(executable: Any, path: Path, symbol: str, text: str) -> None:
+    """Write a shared library with the module's code, and ``text`` as the C string ``symbol``.
+
+    Raises:
+        BuildError: no C compiler, or a file that cannot be written.
+    """
+    compiler = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
+    require(compiler, "export: no C compiler found to link with; install gcc or clang", BuildError)
+    require(path.suffix == ".so", f"path = {str(path)!r}: the name must end in .so", BuildError)
+    require(path.parent.is_dir(), f"path = {str(path)!r}: no such folder", BuildError)
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    with tempfile.TemporaryDirectory(prefix="anatune-") as folder:
+        code, note = Path(folder) / "kernel.o", Path(folder) / "note.c"
+        executable.mod.write_to_file(str(code), "o")
+        note.write_text(f'const char {symbol}[] = "{escaped}";\n')
+        _run([str(compiler), "-shared", "-fPIC", "-o", str(path), str(code), str(note)])
+
+
+def _run(command: Sequence[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or ["failed without a word"])[-1]
+        raise BuildError(f"{Path(command[0]).name}: {reason}")

@@ -1,0 +1,71 @@
+"""The host's measured profile between runs: a file in the user's cache folder (rank 1)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+import warnings
+from pathlib import Path
+
+from anatune.errors import CacheError, ProfileError
+from anatune.hwprofile.detect import host_fingerprint
+from anatune.hwprofile.dump import dump_profile
+from anatune.hwprofile.load import parse_profile
+from anatune.hwprofile.profile import Profile
+
+CACHE_ENVIRONMENT = "ANATUNE_CACHE_DIR"
+
+
+def cache_folder() -> Path:
+    """Where anatune keeps what it can make again; it need not exist."""
+    chosen = os.environ.get(CACHE_ENVIRONMENT)
+    if chosen:
+        return Path(chosen).expanduser()
+    import platformdirs  # only needed where the environment says nothing
+
+    return Path(platformdirs.user_cache_dir("anatune", appauthor=False))
+
+
+def host_file() -> Path:
+    """Where the profile of the host as it is now lies; another host, or a changed one: another file."""
+    return cache_folder() / "hosts" / host_fingerprint() / "host.yaml"
+
+
+def kept_host() -> Profile | None:
+    """The profile that was kept for this host, or None; a file that cannot be read is as good as none."""
+    try:
+        return parse_profile(host_file().read_text(encoding="utf-8"), "host")
+    except (OSError, UnicodeError, ProfileError):
+        return None
+
+
+def keep_host(profile: Profile) -> Path | None:
+    """Keep ``profile`` for this host; a folder that cannot be written costs a warning, not the result."""
+    try:
+        return write_whole(host_file(), dump_profile(profile))
+    except CacheError as error:
+        warnings.warn(f"{error}; the profile is not kept", stacklevel=2)
+        return None
+
+
+def write_whole(file: Path, text: str) -> Path:
+    """Write a file so that whoever reads it sees all of it or its former self.
+
+    Raises:
+        CacheError: the folder cannot be made or written.
+    """
+    temporary = None
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=file.name)
+        with os.fdopen(handle, "w", encoding="utf-8") as out:
+            out.write(text)
+        os.replace(temporary, file)
+    except OSError as error:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+        where = f"{CACHE_ENVIRONMENT} or {file.parent}"
+        raise CacheError(f"cache folder {file.parent}: {error.strerror}; set {where} to one that can be written") from None
+    return file

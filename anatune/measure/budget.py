@@ -1,0 +1,44 @@
+"""How much measuring a tuning run may do: candidates, seconds, or both (rank 6)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from numbers import Integral
+from typing import Any
+
+from anatune.errors import OptionError, UnitError, require
+from anatune.units import TIME
+
+DEFAULT_CANDIDATES = 8
+"""Candidates of the default pass: the lower end of what nvMatmulHeuristics users measure (8-16)."""
+
+DEFAULT_SECONDS = 2.5
+"""Wall-clock of the default pass, seconds: leaves a call of `tune` well under 5 s in all."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """At most ``candidates`` plans, and no new work after ``seconds``. No candidates: model only."""
+
+    candidates: int = DEFAULT_CANDIDATES
+    seconds: float = DEFAULT_SECONDS
+
+    @classmethod
+    def parse(cls, value: Any) -> Budget:
+        """The budget that a user asked for: None, a number of candidates, or a time such as "5s".
+
+        Raises:
+            OptionError: anything else.
+        """
+        if value is None:
+            return cls()
+        if isinstance(value, Integral) and not isinstance(value, bool):
+            require(value >= 0, f"budget = {value}: a number of candidates is 0 or more", OptionError)
+            return cls(candidates=int(value), seconds=math.inf)
+        wanted = f'budget = {value!r}: None, a number of candidates, or a time such as "5s"'
+        require(isinstance(value, str), wanted, OptionError)
+        try:
+            return cls(candidates=10**6, seconds=TIME.parse(value))
+        except UnitError:
+            raise OptionError(wanted) from None

@@ -1,0 +1,36 @@
+"""Whether the operands of a workload fit into this machine's memory (rank 6)."""
+
+from __future__ import annotations
+
+import os
+
+from anatune.errors import WorkloadError, require
+from anatune.units import CAPACITY
+from anatune.workload import Matmul
+
+COPIES = 3
+"""Room for operands: themselves, and what making, packing and checking them takes for a while."""
+
+
+def available_bytes() -> int | None:
+    """Memory that can be had without swapping; None where the system does not tell."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            for line in file:
+                if line.startswith("MemAvailable:"):
+                    return int(line.split()[1]) * 1024
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
+    except (OSError, ValueError, AttributeError, IndexError):
+        return None
+
+
+def require_memory(workload: Matmul) -> None:
+    """Raise WorkloadError where measuring ``workload`` would run out of memory."""
+    free = available_bytes()
+    needed = COPIES * workload.operand_bytes
+    require(
+        free is None or needed <= free,
+        f"{workload}: operands need {CAPACITY.show(needed)} with room to check them, "
+        f"{CAPACITY.show(free or 0)} are free; take smaller extents or budget a larger machine",
+        WorkloadError,
+    )

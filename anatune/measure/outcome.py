@@ -1,0 +1,56 @@
+"""What became of one candidate: an outcome by name and the raw samples (rank 6)."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass
+from enum import Enum
+
+UNSTABLE_SPREAD = 0.10
+"""Spread over median above which a timing is called unstable: pyperf's threshold for its warning."""
+
+
+class Outcome(str, Enum):
+    """How the build and the runs of a candidate ended."""
+
+    OK = "ok"
+    COMPILE_ERROR = "compile error"
+    WRONG_RESULT = "wrong result"
+    RUN_ERROR = "run error"
+    CRASHED = "crashed"
+    TIMEOUT = "timeout"
+    SKIPPED = "not measured"
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds per call, one sample per batch of calls, in the order in which they were taken."""
+
+    samples_s: tuple[float, ...]
+
+    @property
+    def median_s(self) -> float:
+        return statistics.median(self.samples_s)
+
+    @property
+    def best_s(self) -> float:
+        return min(self.samples_s)
+
+    @property
+    def spread_s(self) -> float:
+        """Median absolute deviation from the median: not moved by a few disturbed samples."""
+        middle = self.median_s
+        return statistics.median(abs(s - middle) for s in self.samples_s)
+
+    @property
+    def unstable(self) -> bool:
+        return self.spread_s > UNSTABLE_SPREAD * self.median_s
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Outcome of one candidate; ``timing`` is there for `Outcome.OK`, ``note`` for all others."""
+
+    outcome: Outcome
+    timing: Timing | None = None
+    note: str = ""

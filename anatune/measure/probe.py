@@ -1,0 +1,247 @@
+"""Measure what no system tells: rates, latencies, bandwidths, the price of a parallel region (rank 6)."""
+
+from __future__ import annotations
+
+import datetime
+import statistics
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from anatune.hwprofile import CacheLevel, Citation, CoreKind, Memory, Profile, Source
+from anatune.measure.worker import Worker
+from anatune.plan import CodeTarget
+
+PROBED_DTYPES = ("float32", "float64")
+ELEMENT_BYTES = {"float32": 4, "float64": 8, "int64": 8}
+
+SAMPLES = 5
+"""Runs of each probe; the fastest counts, as whatever else runs can only slow a probe down."""
+
+TARGET_S = 0.004
+"""Length of one probe run, seconds: long against the timer, short enough for all of them in seconds."""
+
+GUESSED_HZ = 2e9
+"""Clock that run lengths are computed from; a real clock twice as high halves them, no harm done."""
+
+FILL = 0.5
+"""Share of a cache level that a read probe covers: well inside it, well outside the level below."""
+
+MEMORY_FACTOR = 4
+"""Multiple of the last cache level that a memory probe covers."""
+
+MAX_MEMORY_BYTES = 1 << 28
+"""Largest memory probe: 256 MiB outgrows every shipped profile's share of a last-level cache."""
+
+SOURCE = "probes"
+HANG_S = 60.0
+
+
+@dataclass
+class _Lab:
+    """Builds a probe, has it run in a worker, returns the seconds of its fastest run."""
+
+    target: CodeTarget
+    worker: Worker
+    folder: Path
+    built: int = 0
+    seen: dict[str, float] = field(default_factory=dict)
+
+    def seconds(self, probe: object, chase_step: int = 0) -> float:
+        from anatune.codegen.link import write_loadable
+        from anatune.codegen.probes import build_probe
+
+        self.built += 1
+        path = write_loadable(build_probe(probe, self.target), self.folder / f"probe{self.built}")
+        arguments = (path, probe.dtype, probe.data_elements, probe.out_elements)
+        times = self.worker.call("times", *arguments, chase_step, SAMPLES, timeout_s=HANG_S)
+        return min(times)
+
+
+def probe_profile(profile: Profile, progress: Callable[[str], None] = lambda text: None) -> Profile:
+    """``profile`` with every fact that can be measured on this machine measured (takes seconds).
+
+    Measured facts replace those of a table and cite `SOURCE`, a source of kind "measured".
+
+    Raises:
+        WorkerError: the worker process died, hung or could not be started.
+        BuildError: a probe could not be compiled.
+    """
+    target = CodeTarget.of(profile.target)
+    threads = profile.usable_threads
+    worker = Worker("anatune.measure.probe_bench:ProbeBench", (), threads)
+    with worker, tempfile.TemporaryDirectory(prefix="anatune-") as folder:
+        lab = _Lab(target, worker, Path(folder))
+        progress("clock and multiply-add units")
+        core = _probe_core(lab, profile.core, threads)
+        progress("multiply-add peak")
+        peaks = {d: _peak(lab, core, d, 1) for d in PROBED_DTYPES}
+        peaks_all = {d: _peak(lab, core, d, threads) for d in PROBED_DTYPES}
+        progress("caches and memory")
+        caches = tuple(_probe_cache(lab, core, i, threads) for i in range(len(core.caches)))
+        memory = _probe_memory(lab, profile, core, threads)
+        core = replace(core, caches=caches, tlb=_probe_tlb(lab, core))
+        progress("parallel regions")
+        barrier_s = _barrier(lab, core, threads)
+    measured = replace(
+        profile,
+        cores=(core, *profile.cores[1:]),
+        memory=memory,
+        barrier_s=barrier_s,
+        peak_flops=tuple(peaks.items()),
+        peak_all_flops=tuple(peaks_all.items()),
+    )
+    return _cited(measured)
+
+
+def _probe_core(lab: _Lab, core: CoreKind, threads: int) -> CoreKind:
+    """Clock from a chain of one-cycle operations; FMA latency and rate from dependent and free chains."""
+    from anatune.codegen.probes import CLOCK_STEPS, Probe
+
+    lanes = core.lanes(4)
+    repeats = int(TARGET_S * GUESSED_HZ / CLOCK_STEPS)
+
+    def hertz(on: int) -> float:
+        probe = Probe("clock", "int64", 1, threads=on, repeats=repeats)
+        return repeats * CLOCK_STEPS / lab.seconds(probe)
+
+    one_hz, all_hz = _digits(hertz(1)), _digits(hertz(threads))
+    repeats = int(TARGET_S * GUESSED_HZ / 8)
+    chain_s = lab.seconds(Probe("multiply_add", "float32", lanes, repeats=repeats))
+    free = core.vector_registers - 4
+    free_s = lab.seconds(Probe("multiply_add", "float32", lanes, repeats=repeats, chains=free))
+    return replace(
+        core,
+        clock_one_hz=one_hz,
+        clock_all_hz=min(all_hz, one_hz),
+        fma_latency_cycles=round(chain_s * one_hz / repeats, 1),
+        fma_per_cycle=round(free * repeats / (free_s * one_hz), 1),
+    )
+
+
+def _peak(lab: _Lab, core: CoreKind, dtype: str, threads: int) -> float:
+    """FLOP/s of a register-only multiply-add loop, all threads together."""
+    from anatune.codegen.probes import Probe
+
+    lanes = core.lanes(ELEMENT_BYTES[dtype])
+    chains = core.vector_registers - 4
+    repeats = int(TARGET_S * GUESSED_HZ / chains)
+    probe = Probe("multiply_add", dtype, lanes, threads=threads, repeats=repeats, chains=chains)
+    return _digits(2 * lanes * chains * repeats * threads / lab.seconds(probe))
+
+
+def _digits(value: float, digits: int = 4) -> float:
+    """``value`` without digits that another run would not repeat."""
+    return float(f"{value:.{digits}g}")
+
+
+def _read_rate(lab: _Lab, core: CoreKind, size_bytes: float, threads: int) -> float:
+    """Bytes per second that each of ``threads`` reads of its own ``size_bytes``."""
+    from anatune.codegen.probes import Probe
+
+    lanes, chains = core.lanes(4), min(16, core.vector_registers // 2)
+    step = lanes * chains
+    elements = max(1, int(size_bytes / 4) // step) * step
+    bytes_per_run = TARGET_S * GUESSED_HZ * 16
+    repeats = max(1, int(bytes_per_run / (4 * elements)))
+    probe = Probe("read", "float32", lanes, threads, repeats, chains, elements)
+    return 4 * elements * repeats / lab.seconds(probe)
+
+
+def _probe_cache(lab: _Lab, core: CoreKind, position: int, threads: int) -> CacheLevel:
+    level = core.caches[position]
+    below = core.caches[position - 1].size_bytes if position else 0
+    own_bytes = max(level.size_bytes * FILL, min(2.0 * below, level.size_bytes))
+    shared_bytes = max(own_bytes / min(threads, level.cores), 2.0 * below)
+    one = _read_rate(lab, core, min(own_bytes, MAX_MEMORY_BYTES / 8), 1)
+    every = _read_rate(lab, core, min(shared_bytes, MAX_MEMORY_BYTES / 8), threads)
+    return replace(
+        level,
+        read_bytes_per_cycle=round(one / core.clock_one_hz, 1),
+        read_all_bytes_per_cycle=round(min(every, one) / core.clock_all_hz, 1),
+        latency_cycles=round(_latency(lab, own_bytes, level.line_bytes) * core.clock_one_hz, 1),
+    )
+
+
+def _latency(lab: _Lab, size_bytes: float, line_bytes: int) -> float:
+    """Seconds per read when each read waits for the one before it, on lines in random order."""
+    from anatune.codegen.probes import Probe
+
+    step = line_bytes // 8
+    elements = int(min(size_bytes, MAX_MEMORY_BYTES / 8)) // 8 // step * step
+    repeats = int(TARGET_S * GUESSED_HZ / 20)
+    probe = Probe("chase", "int64", 1, repeats=repeats, elements=elements)
+    return lab.seconds(probe, chase_step=step) / repeats
+
+
+def _probe_memory(lab: _Lab, profile: Profile, core: CoreKind, threads: int) -> Memory:
+    last = core.caches[-1].size_bytes if core.caches else 1 << 20
+    size = min(MEMORY_FACTOR * last, MAX_MEMORY_BYTES)
+    one = _read_rate(lab, core, size, 1)
+    every = threads * _read_rate(lab, core, size / threads, threads)
+    return replace(
+        profile.memory,
+        read_one_bytes_per_s=_digits(one),
+        read_all_bytes_per_s=_digits(max(one, every)),
+    )
+
+
+def _probe_tlb(lab: _Lab, core: CoreKind) -> object:
+    """What a miss of the first-level TLB adds to a read of L1: one line a page, sets in turn."""
+    from anatune.codegen.probes import Probe
+
+    if core.tlb is None or not core.caches:
+        return core.tlb
+    line = core.caches[0].line_bytes
+    stride = (core.tlb.page_bytes + line) // 4
+
+    def cycles_per_read(pages: int) -> float:
+        chains = 8
+        elements = stride * (pages // chains * chains)
+        repeats = max(1, int(TARGET_S * GUESSED_HZ / pages))
+        probe = Probe("stride", "float32", 1, 1, repeats, chains, elements, stride)
+        return lab.seconds(probe) * core.clock_one_hz / (repeats * (pages // chains * chains))
+
+    within = max(8, core.tlb.entries // 2)
+    beyond = min(4 * core.tlb.entries, core.caches[0].size_bytes // (2 * line))
+    extra = cycles_per_read(beyond) - cycles_per_read(within)
+    return replace(core.tlb, miss_cycles=round(max(0.0, extra), 2))
+
+
+def _barrier(lab: _Lab, core: CoreKind, threads: int) -> float:
+    """Seconds to start and join a parallel region whose threads do next to nothing."""
+    from anatune.codegen.probes import Probe
+
+    if threads == 1:
+        return 1e-8  # no region is started; the smallest time that a profile may state
+    empty = [lab.seconds(Probe("empty", "float32", 1, threads=threads)) for _ in range(SAMPLES)]
+    return max(1e-8, _digits(statistics.median(empty)))
+
+
+def _cited(profile: Profile) -> Profile:
+    """``profile`` with `SOURCE` behind every fact that the probes set."""
+    core = profile.core
+    here = f"cores.{core.name}"
+    facts = [f"{here}.clock.one_core", f"{here}.clock.all_cores"]
+    facts += [f"{here}.fma.per_cycle", f"{here}.fma.latency"]
+    for level in core.caches:
+        facts += [f"{here}.caches.{level.level}.{f}" for f in ("read", "read_all", "latency")]
+    if core.tlb is not None:
+        facts.append(f"{here}.tlb.miss")
+    facts += ["memory.read_one", "memory.read_all", "probes.barrier"]
+    facts += [f"probes.{table}.{d}" for table in ("peak", "peak_all") for d in PROBED_DTYPES]
+    probes = Source(
+        name=SOURCE,
+        kind="measured",
+        where="anatune profile measure",
+        date=datetime.date.today().isoformat(),
+    )
+    kept = tuple(c for c in profile.citations if c.fact not in facts)
+    used = {c.source for c in kept}
+    return replace(
+        profile,
+        sources=(*(s for s in profile.sources if s.name in used), probes),
+        citations=(*kept, *(Citation(fact=fact, source=SOURCE) for fact in facts)),
+        assumed=tuple(fact for fact in profile.assumed if fact not in facts),
+    )

@@ -1,0 +1,174 @@
+"""A process that may die: runs what it is told over a pipe, one answer per request (rank 6).
+
+Requests and answers are pickles on standard input and output: ``(method, arguments)`` in,
+``("ok", value)`` or ``("error", text)`` out. The worker ends when its input ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import queue
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+from typing import Any
+
+from anatune.errors import WorkerError
+
+DIED, HUNG = "died", "hung"
+
+
+class WorkerFailure(WorkerError):
+    """The worker ended, or did not answer in time, while it served a request."""
+
+    def __init__(self, how: str, why: str) -> None:
+        super().__init__(f"worker {how}: {why}")
+        self.how = how
+
+
+class Worker:
+    """Handle of one worker process; a context manager that leaves no process behind.
+
+    Args:
+        factory: "module:callable" that the worker calls to make the object it serves.
+        arguments: what it is called with; pickled.
+        threads: size of TVM's thread pool in the worker.
+    """
+
+    def __init__(self, factory: str, arguments: tuple[Any, ...], threads: int) -> None:
+        self._start = (factory, arguments)
+        self._threads = threads
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Worker:
+        self._spawn()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    def call(self, method: str, *arguments: Any, timeout_s: float) -> Any:
+        """Have the worker run ``method`` of its object and return the answer.
+
+        Raises:
+            WorkerFailure: it died or did not answer within ``timeout_s``; the next call starts anew.
+            WorkerError: the method raised; the worker lives on.
+        """
+        if self._process is None:
+            self._spawn()
+        self._send((method, arguments))
+        return self._receive(timeout_s)
+
+    def kill(self) -> None:
+        """End the process, whatever it is doing."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.kill()
+        process.wait()
+        for stream in (process.stdin, process.stdout):
+            with contextlib.suppress(OSError):  # a half-written request is of no use to anybody
+                stream.close()
+        self._complaints.close()
+
+    def _spawn(self) -> None:
+        root = str(Path(__file__).resolve().parents[2])
+        code = f"import sys; sys.path[:0] = [{root!r}]; from anatune.measure.worker import serve; serve()"
+        pool = {"TVM_NUM_THREADS": str(self._threads), "TVM_BIND_THREADS": "0"}
+        self._complaints = tempfile.TemporaryFile()
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", code],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._complaints,
+                env={**os.environ, **pool},
+            )
+        except OSError as error:
+            raise WorkerError(f"worker: cannot be started: {error}") from None
+        self._answers: queue.Queue[Any] = queue.Queue()
+        reader = threading.Thread(target=_read_all, args=(self._process.stdout, self._answers), daemon=True)
+        reader.start()
+        self._send(self._start)
+
+    def _send(self, message: Any) -> None:
+        try:
+            pickle.dump(message, self._process.stdin)
+            self._process.stdin.flush()
+        except OSError:
+            raise self._failure(DIED, self._last_words()) from None
+
+    def _receive(self, timeout_s: float) -> Any:
+        try:
+            answer = self._answers.get(timeout=timeout_s)
+        except queue.Empty:
+            raise self._failure(HUNG, f"no answer in {timeout_s:.0f} s") from None
+        if answer is None:
+            raise self._failure(DIED, self._last_words())
+        status, value = answer
+        if status == "error":
+            raise WorkerError(value)
+        return value
+
+    def _failure(self, how: str, why: str) -> WorkerFailure:
+        self.kill()
+        return WorkerFailure(how, why)
+
+    def _last_words(self) -> str:
+        code = self._process.wait()
+        self._complaints.seek(0)
+        lines = self._complaints.read().decode(errors="replace").strip().splitlines()
+        return f"exit status {code}" + (f", {lines[-1]}" if lines else "")
+
+
+def _read_all(stream: Any, answers: queue.Queue[Any]) -> None:
+    try:
+        while True:
+            answers.put(pickle.load(stream))
+    except Exception:  # the end of the stream, however it came: the process is gone
+        answers.put(None)
+
+
+def serve() -> None:
+    """Main loop of the worker process."""
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # whatever a kernel prints must not mix with the answers
+    _die_with_parent()
+    served: Any = None
+    error: str | None = None
+    factory, arguments = pickle.load(sys.stdin.buffer)
+    try:
+        module, name = factory.split(":")
+        served = getattr(__import__(module, fromlist=[name]), name)(*arguments)
+    except Exception as problem:  # told with the first answer
+        error = _one_line(problem)
+    while True:
+        try:
+            method, arguments = pickle.load(sys.stdin.buffer)
+        except EOFError:
+            return
+        try:
+            answer = ("error", error) if error else ("ok", getattr(served, method)(*arguments))
+        except Exception as problem:  # whatever the method raised is the answer
+            answer = ("error", _one_line(problem))
+        pickle.dump(answer, answers)
+        answers.flush()
+
+
+def _one_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[-1] if lines else 'no message'}"
+
+
+def _die_with_parent() -> None:
+    """On Linux, be killed when the parent ends, also in the middle of a hanging kernel."""
+    if sys.platform == "linux":
+        import ctypes
+        import signal
+
+        set_parent_death_signal = 1  # PR_SET_PDEATHSIG, prctl(2)
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)

@@ -1,0 +1,193 @@
+"""All legal plans of a workload on a machine, and the few that are worth measuring (rank 4)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import product
+
+from anatune.errors import IllegalPlan, OptionError, require
+from anatune.hwprofile.profile import Profile
+from anatune.model.cache_blocks import clamped_blocks, default_kc, kc_half_l1
+from anatune.model.energy import static_joules
+from anatune.model.estimate import core_cycles, machine, predict, tile_cycles
+from anatune.model.registers import check_tile, legal_tiles
+from anatune.model.traffic import Extents
+from anatune.plan import CodeTarget, Estimate, GemmPlan, MicroTile, Storage, ThreadGrid
+from anatune.workload import Matmul
+
+Ranked = tuple[GemmPlan, Estimate]
+
+KC_STRETCH = 2
+"""Multiple of the model's kc that is a candidate too: hand-tuned libraries stream A_r from L2 with a
+longer B_r than L1 keeps (AMD's Zen 5 sgemm: 480 where the L1 rule gives 256)."""
+
+PROMISING = 12
+"""Pairs of tile and thread grid that `best` looks at closely, those with the least core time."""
+
+PER_TILE = 2
+"""Plans of one register tile in a shortlist: different tiles tell a measurement more."""
+
+STORAGES = tuple(product((Storage.IN_PLACE, Storage.PACKED), Storage))
+
+OBJECTIVES = {
+    "time": lambda e: e.seconds,
+    "energy": lambda e: e.joules,
+    "edp": lambda e: e.joules * e.seconds,
+}
+"""What is made small: seconds, modelled joules, or their product."""
+
+
+def measured_cost(ranked: Ranked, seconds: float, objective: str) -> float:
+    """The objective's value for a plan that was measured to take ``seconds``; energy stays modelled."""
+    plan, estimate = ranked
+    more = static_joules(seconds, plan.grid.threads) - static_joules(estimate.seconds, plan.grid.threads)
+    return OBJECTIVES[objective](replace(estimate, seconds=seconds, joules=estimate.joules + more))
+
+
+def check_objective(objective: str) -> None:
+    """Raise OptionError for an objective that is not one of `OBJECTIVES`."""
+    known = ", ".join(repr(o) for o in OBJECTIVES)
+    require(objective in OBJECTIVES, f"objective = {objective!r}: one of {known}", OptionError)
+
+
+def thread_count(profile: Profile, threads: int | None) -> int:
+    """``threads`` where given and possible, else all that the profile says may be used."""
+    if threads is None:
+        return profile.usable_threads
+    whole = isinstance(threads, int) and not isinstance(threads, bool)
+    require(
+        whole and 1 <= threads <= profile.usable_threads,
+        f"threads = {threads!r}: profile {profile.name} has 1 to {profile.usable_threads} usable threads",
+        OptionError,
+    )
+    return threads
+
+
+def rank(
+    profile: Profile, workload: Matmul, threads: int | None = None, objective: str = "time"
+) -> list[Ranked]:
+    """Every legal plan with its estimate, best first."""
+    check_objective(objective)
+    count = thread_count(profile, threads)
+    plans = (p for tile, grid in _shapes(profile, workload, count) for p in _plans(profile, workload, tile, grid))
+    return _ordered(profile, plans, objective)
+
+
+def best(
+    profile: Profile, workload: Matmul, threads: int | None = None, objective: str = "time"
+) -> list[Ranked]:
+    """The plans of the `PROMISING` shapes, best first: `rank` without those that cannot win."""
+    check_objective(objective)
+    count = thread_count(profile, threads)
+    shapes = sorted(
+        _shapes(profile, workload, count), key=lambda shape: _core_time(profile, workload, *shape)
+    )
+    plans = (p for tile, grid in shapes[:PROMISING] for p in _plans(profile, workload, tile, grid))
+    return _ordered(profile, plans, objective)
+
+
+def shortlist(ranked: Sequence[Ranked], count: int) -> list[Ranked]:
+    """The first ``count`` plans of a ranking, at most `PER_TILE` of one register tile."""
+    taken: Counter[MicroTile] = Counter()
+    chosen = []
+    for plan, estimate in ranked:
+        if len(chosen) < count and taken[plan.tile] < PER_TILE:
+            taken[plan.tile] += 1
+            chosen.append((plan, estimate))
+    return chosen
+
+
+def check_plan(profile: Profile, plan: GemmPlan) -> None:
+    """Raise IllegalPlan, with the numbers, for a plan that the machine cannot hold."""
+    check_tile(plan.tile, profile.core, plan.workload.element_bytes)
+    require(
+        plan.grid.threads <= profile.usable_threads,
+        f"grid = {plan.grid.rows}x{plan.grid.columns}: {plan.grid.threads} threads, profile "
+        f"{profile.name} has {profile.usable_threads}",
+    )
+
+
+def _ordered(profile: Profile, plans: Iterator[GemmPlan], objective: str) -> list[Ranked]:
+    ranked = [(plan, predict(profile, plan)) for plan in plans]
+    require(ranked, f"profile {profile.name}: no legal plan; its caches keep no register tile")
+    weight = OBJECTIVES[objective]
+    return sorted(ranked, key=lambda item: weight(item[1]))
+
+
+def _shapes(
+    profile: Profile, workload: Matmul, threads: int
+) -> list[tuple[MicroTile, ThreadGrid]]:
+    """Register tiles no larger than the product, each with the thread grids that it can feed."""
+    lanes = profile.core.lanes(workload.element_bytes)
+    widest = -(-workload.n // lanes) * lanes
+    tiles = [
+        t
+        for t in legal_tiles(profile.core, workload.element_bytes)
+        if t.mr <= workload.m and t.nr <= widest
+    ]
+    return [(t, g) for t in tiles for g in _grids(workload, t, threads)]
+
+
+def _grids(workload: Matmul, tile: MicroTile, threads: int) -> list[ThreadGrid]:
+    """Grids of ``threads``, half of them, and so on, that leave every thread a tile of its own."""
+    row_tiles, column_tiles = -(-workload.m // tile.mr), -(-workload.n // tile.nr)
+    counts = {max(1, threads >> halvings) for halvings in range(threads.bit_length())}
+    return [
+        ThreadGrid(rows=rows, columns=count // rows)
+        for count in sorted(counts)
+        for rows in range(1, count + 1)
+        if count % rows == 0 and rows <= row_tiles and count // rows <= column_tiles
+    ]
+
+
+def _plans(
+    profile: Profile, workload: Matmul, tile: MicroTile, grid: ThreadGrid
+) -> Iterator[GemmPlan]:
+    """Plans of one tile and grid: each kc worth trying, each operand packed or in place."""
+    first = _plan(profile, workload, tile, grid, None)
+    if first is None:
+        return
+    l1 = machine(profile, grid.threads).l1
+    by_rule = default_kc(l1, tile, workload.element_bytes)
+    limits = {kc_half_l1(l1, tile, workload.element_bytes), KC_STRETCH * by_rule}
+    others = [_plan(profile, workload, tile, grid, limit) for limit in sorted(limits) if limit]
+    seen = set()
+    for plan in (first, *others):
+        if plan is None or plan.blocks in seen:
+            continue
+        seen.add(plan.blocks)
+        for a, b in STORAGES:
+            yield replace(plan, a=a, b=b)
+
+
+def _plan(
+    profile: Profile, workload: Matmul, tile: MicroTile, grid: ThreadGrid, kc: int | None
+) -> GemmPlan | None:
+    """The plan of one tile, grid and limit of kc, or None where no cache block fits."""
+    rows = -(-workload.m // (tile.mr * grid.rows)) * tile.mr
+    columns = -(-workload.n // (tile.nr * grid.columns)) * tile.nr
+    m, n = min(rows, workload.m), min(columns, workload.n)
+    try:
+        blocks = clamped_blocks(
+            profile, tile, m, n, workload.k, workload.element_bytes, kc=kc, threads=grid.threads
+        )
+    except IllegalPlan:
+        return None
+    return GemmPlan(
+        workload=workload,
+        target=CodeTarget.of(profile.target),
+        tile=tile,
+        blocks=blocks,
+        grid=grid,
+    )
+
+
+def _core_time(profile: Profile, workload: Matmul, tile: MicroTile, grid: ThreadGrid) -> float:
+    """Cycles that no choice of blocks or packing can avoid."""
+    plan = _plan(profile, workload, tile, grid, None)
+    if plan is None:
+        return float("inf")
+    here, x = machine(profile, grid.threads), Extents.of(plan)
+    return core_cycles(plan, x, here) + tile_cycles(plan, x, here) + here.barrier_cycles

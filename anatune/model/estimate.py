@@ -1,0 +1,223 @@
+"""Predicted time of a plan: an overlap of terms, each from its own resource (rank 4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from anatune.errors import ProfileError, require
+from anatune.hwprofile.profile import CacheLevel, CoreKind, Profile
+from anatune.model.cache_blocks import levels
+from anatune.model.energy import joules
+from anatune.model.residency import PAGE_BYTES, keeps
+from anatune.model.traffic import Extents, Panels, Traffic, traffic
+from anatune.plan import Estimate, GemmPlan, Storage
+
+OVERLAP = 4.0
+"""Exponent p of T = (sum T_i^p)^(1/p): 1 adds the terms (ECM), infinity takes the largest (roofline).
+Fitted on a 2-core Zen 5 guest by benchmarks/model_accuracy.py."""
+
+TILE_START_CYCLES = 25.0
+"""Cycles to leave one tile's loop and fill the next one's pipeline: a mispredicted exit (about 15 on
+current cores) and the addresses; fitted on a 2-core Zen 5 guest on products with k = 64."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the time model reads of a profile, per thread count; unknown rates are replaced here."""
+
+    core: CoreKind
+    threads: int
+    hz: float
+    fma_per_cycle: float
+    fma_latency: float
+    loads: float
+    stores: float
+    l1: CacheLevel
+    l2: CacheLevel | None
+    l3: CacheLevel | None
+    l2_rate: float  # bytes per cycle and thread out of L2
+    l3_rate: float
+    memory_rate: float
+    page_bytes: int
+    tlb_entries: int
+    tlb_miss_cycles: float
+    barrier_cycles: float
+
+
+FALLBACK = {"fma_per_cycle": 1.0, "fma_latency": 4.0, "loads": 1.0, "stores": 1.0}
+"""Rates of a core that the profile does not know: one unit of each kind, latency as most cores have."""
+
+FALLBACK_LINK = (32.0, 16.0, 4.0)
+"""Bytes per cycle out of L2, L3 and memory where the profile has none: half of what Zen 5 does."""
+
+FALLBACK_HZ = 2e9
+FALLBACK_BARRIER_S = 5e-6
+"""The upper end of what TVM's thread pool was seen to need on two cores."""
+
+
+@lru_cache(maxsize=64)
+def machine(profile: Profile, threads: int) -> Machine:
+    """The model's view of ``profile`` with ``threads`` at work.
+
+    Raises:
+        ProfileError: the profile describes no CPU, or no first-level cache.
+    """
+    require(profile.cores, f"profile {profile.name}: describes no CPU cores", ProfileError)
+    core = profile.core
+    l1, l2, l3 = levels(profile, threads)
+    require(l1 is not None, f"profile {profile.name}: caches: no L1 data cache", ProfileError)
+    alone = threads == 1
+    hz = (core.clock_one_hz if alone else core.clock_all_hz or core.clock_one_hz) or FALLBACK_HZ
+    memory = profile.memory
+    memory_rate = memory.read_one_bytes_per_s if alone else memory.read_all_bytes_per_s
+    tlb = core.tlb
+
+    def rate(level: CacheLevel | None, fallback: float) -> float:
+        if level is None:
+            return fallback
+        found = level.read_bytes_per_cycle if alone else level.read_all_bytes_per_cycle
+        return found or level.read_bytes_per_cycle or fallback
+
+    return Machine(
+        core=core,
+        threads=threads,
+        hz=hz,
+        fma_per_cycle=core.fma_per_cycle or FALLBACK["fma_per_cycle"],
+        fma_latency=core.fma_latency_cycles or FALLBACK["fma_latency"],
+        loads=core.loads_per_cycle or FALLBACK["loads"],
+        stores=core.stores_per_cycle or FALLBACK["stores"],
+        l1=l1,
+        l2=l2,
+        l3=l3,
+        l2_rate=rate(l2, FALLBACK_LINK[0]),
+        l3_rate=rate(l3, FALLBACK_LINK[1]),
+        memory_rate=(memory_rate / (hz * threads) if memory_rate else FALLBACK_LINK[2]),
+        page_bytes=tlb.page_bytes if tlb else PAGE_BYTES,
+        tlb_entries=tlb.entries if tlb else 64,
+        tlb_miss_cycles=(tlb.miss_cycles or 0.0) if tlb else 0.0,
+        barrier_cycles=0.0 if alone else (profile.barrier_s or FALLBACK_BARRIER_S) * hz,
+    )
+
+
+def predict(profile: Profile, plan: GemmPlan) -> Estimate:
+    """The estimate of ``plan`` on ``profile``: the time of the busiest thread.
+
+    T = (T_core^p + T_L2^p + T_L3^p + T_memory^p + T_tlb^p)^(1/p) + T_tiles + T_packing + T_threads
+    """
+    here = machine(profile, plan.grid.threads)
+    x = Extents.of(plan)
+    panels = Panels.of(plan, x, here.l1, here.l2, here.page_bytes)
+    moved = traffic(plan, x, panels, here.l1, here.l2, here.l3, here.page_bytes)
+    overlapped = {
+        "multiply-add units": core_cycles(plan, x, here),
+        "L2 bandwidth": moved.l1 / here.l2_rate,
+        "L3 bandwidth": moved.l2 / here.l3_rate,
+        "memory bandwidth": moved.l3 / here.memory_rate,
+        "TLB misses": tlb_cycles(plan, x, here),
+    }
+    added = {
+        "tile starts and C": tile_cycles(plan, x, here),
+        "packing": packing_cycles(plan, x, panels, here),
+        "threads": here.barrier_cycles,
+    }
+    cycles = sum(t**OVERLAP for t in overlapped.values()) ** (1 / OVERLAP) + sum(added.values())
+    return _estimate(plan, here, cycles, {**overlapped, **added}, moved)
+
+
+def _estimate(
+    plan: GemmPlan, here: Machine, cycles: float, terms: dict[str, float], moved: Traffic
+) -> Estimate:
+    w, threads = plan.workload, plan.grid.threads
+    peak_cycles = w.flops / (2 * here.fma_per_cycle * plan.tile.lanes * threads)
+    bytes_moved = (
+        ("L2", moved.l1 * threads),
+        ("L3", moved.l2 * threads),
+        ("memory", moved.l3 * threads),
+    )
+    seconds = cycles / here.hz
+    return Estimate(
+        seconds=seconds,
+        cycles=cycles,
+        peak_fraction=peak_cycles / cycles,
+        joules=joules(w, dict(bytes_moved), seconds, threads),
+        terms=tuple(sorted(terms.items(), key=lambda item: -item[1])),
+        bytes_moved=bytes_moved,
+    )
+
+
+def tile_step_cycles(rows: int, vectors: int, here: Machine) -> float:
+    """Cycles of one step along k of a tile: max of FMA issue, load ports and the FMA's own latency.
+
+    FMA mr*nv/N and loads (mr+nv)/ports: `registers.port_bound`; each accumulator takes one FMA a
+    step and waits for the one before: L (Low et al., register step, from the other side).
+    """
+    return max(
+        rows * vectors / here.fma_per_cycle,
+        (rows + vectors) / here.loads,
+        here.fma_latency,
+    )
+
+
+def _tile_kinds(plan: GemmPlan, x: Extents) -> list[tuple[int, int, int]]:
+    """(count, rows, vectors) of the thread's tiles: whole ones and those at the edges."""
+    tile = plan.tile
+    rows = [(x.m // tile.mr, tile.mr), (1, x.m % tile.mr)]
+    columns = [(x.n // tile.nr, tile.vectors), (1, -(-(x.n % tile.nr) // tile.lanes))]
+    return [(a * b, h, v) for a, h in rows for b, v in columns if a * b and h and v]
+
+
+def core_cycles(plan: GemmPlan, x: Extents, here: Machine) -> float:
+    """Cycles in the tiles' loops, all operands in L1; edge tiles at their own, lower rate."""
+    return x.k * sum(
+        count * tile_step_cycles(rows, vectors, here) for count, rows, vectors in _tile_kinds(plan, x)
+    )
+
+
+def tile_cycles(plan: GemmPlan, x: Extents, here: Machine) -> float:
+    """Start of each tile's loop, its C read (but for the first k block) and written."""
+    reads = (x.k_blocks - 1) / x.k_blocks
+    per_block = sum(
+        count * (TILE_START_CYCLES + rows * vectors * (1 / here.stores + reads / here.loads))
+        for count, rows, vectors in _tile_kinds(plan, x)
+    )
+    return x.k_blocks * per_block
+
+
+def tlb_cycles(plan: GemmPlan, x: Extents, here: Machine) -> float:
+    """Pages of a micro-panel of B read in place, per pass, where they outnumber the TLB's entries."""
+    if plan.b is not Storage.IN_PLACE:
+        return 0.0
+    stride = plan.workload.n * plan.workload.element_bytes
+    pages = min(plan.blocks.kc, -(-plan.blocks.kc * stride // here.page_bytes))
+    if pages + plan.tile.mr <= here.tlb_entries:
+        return 0.0
+    return pages * here.tlb_miss_cycles * x.row_tiles * x.column_tiles * x.k_blocks
+
+
+def packing_cycles(plan: GemmPlan, x: Extents, panels: Panels, here: Machine) -> float:
+    """Copies of A and B: what the ports take, or the links out of and into the caches if longer."""
+    s, lanes = plan.workload.element_bytes, plan.tile.lanes
+    total = 0.0
+    if plan.b is not Storage.IN_PLACE:
+        elements = x.n * x.k
+        write = elements * s / _link(panels.b_block, here)
+        if plan.b is Storage.PACKED:
+            ports = elements / lanes * (1 / here.loads + 1 / here.stores)
+            total += max(ports, elements * s / _link(plan.workload.operand_bytes, here) + write)
+        else:
+            total += max(elements / lanes / here.stores, write)
+    if plan.a is not Storage.IN_PLACE:
+        elements = x.m * x.k * x.column_blocks
+        ports = elements * (1 / here.loads + 1 / here.stores)  # one element at a time: a transposition
+        total += max(ports, elements * s / _link(plan.workload.operand_bytes, here))
+    return total
+
+
+def _link(size_bytes: float, here: Machine) -> float:
+    """Bytes per cycle out of the nearest level beyond L1 that keeps ``size_bytes``."""
+    if here.l2 is not None and keeps(here.l2, size_bytes):
+        return here.l2_rate
+    if here.l3 is not None and keeps(here.l3, size_bytes):
+        return here.l3_rate
+    return here.memory_rate

@@ -1,0 +1,158 @@
+"""A plan's equations with its numbers in them, and why another tile was not taken (rank 4)."""
+
+from __future__ import annotations
+
+import re
+
+from anatune.errors import IllegalPlan, OptionError, require
+from anatune.hwprofile.profile import Profile
+from anatune.model.cache_blocks import levels, way_bytes, ways_taken
+from anatune.model.candidates import best, rank
+from anatune.model.estimate import OVERLAP, machine, predict
+from anatune.model.registers import check_tile, floor_accumulators, port_bound, registers_needed
+from anatune.model.traffic import Extents
+from anatune.plan import Estimate, GemmPlan, MicroTile, Storage
+from anatune.units import CAPACITY, TIME
+from anatune.workload import Matmul
+
+WHY_SLOWER = "{tile} tile: legal, predicted {factor:.2f} times the time of {best}: {term} {cycles:.3g} against {best_cycles:.3g} cycles"
+WHY_CHOSEN = "{tile} tile: it is the model's choice"
+WHY_TOO_LARGE = "{tile} tile: larger than the product {m}x{n}; its rows or columns would be empty"
+
+
+def explain(profile: Profile, plan: GemmPlan) -> str:
+    """The reasons for ``plan`` on ``profile``: registers, cache blocks, traffic, time, binding term first."""
+    estimate = predict(profile, plan)
+    parts = [
+        [f"{plan.workload} on {profile.name} ({profile.title})", f"plan: {plan}"],
+        ["registers", *_indent(_registers(profile, plan))],
+        ["cache blocks", *_indent(_cache_blocks(profile, plan))],
+        ["storage and threads", *_indent(_storage(plan))],
+        [f"traffic (modelled, {plan.grid.threads} thread(s) together)", *_indent(_traffic(estimate))],
+        ["time (modelled, busiest thread)", *_indent(_time(profile, plan, estimate))],
+        _doubts(profile),
+    ]
+    return "\n".join(line for part in parts for line in part)
+
+
+def why_not(profile: Profile, workload: Matmul, tile: str, threads: int | None = None) -> str:
+    """One line: why the register ``tile``, such as "8x48", is not the plan's.
+
+    Raises:
+        OptionError: text that is not two whole numbers with an x between them.
+    """
+    rows, columns = _parse_tile(tile)
+    lanes = profile.core.lanes(workload.element_bytes)
+    shape = MicroTile(mr=rows, nr=columns, lanes=lanes)
+    try:
+        check_tile(shape, profile.core, workload.element_bytes)
+    except IllegalPlan as error:
+        return str(error)
+    winner, estimate = best(profile, workload, threads)[0]
+    if winner.tile == shape:
+        return WHY_CHOSEN.format(tile=tile)
+    others = [(p, e) for p, e in rank(profile, workload, threads) if p.tile == shape]
+    if not others:
+        return WHY_TOO_LARGE.format(tile=tile, m=workload.m, n=workload.n)
+    theirs, best_terms = dict(others[0][1].terms), dict(estimate.terms)
+    term = max(theirs, key=lambda name: theirs[name] - best_terms[name])
+    return WHY_SLOWER.format(
+        tile=tile,
+        best=f"{winner.tile.mr}x{winner.tile.nr}",
+        factor=others[0][1].seconds / estimate.seconds,
+        term=term,
+        cycles=theirs[term],
+        best_cycles=best_terms[term],
+    )
+
+
+def _parse_tile(text: str) -> tuple[int, int]:
+    found = re.fullmatch(r"\s*(\d{1,4})\s*[xX]\s*(\d{1,4})\s*", text)
+    require(found, f"tile = {text!r}: rows x columns, such as '8x48'", OptionError)
+    assert found is not None
+    return int(found[1]), int(found[2])
+
+
+def _indent(lines: list[str]) -> list[str]:
+    return [f"  {line}" for line in lines]
+
+
+def _registers(profile: Profile, plan: GemmPlan) -> list[str]:
+    core, tile = profile.core, plan.tile
+    here = machine(profile, plan.grid.threads)
+    latency, rate = here.fma_latency, here.fma_per_cycle
+    floor = floor_accumulators(tile.lanes, latency, rate)
+    bound = port_bound(tile.mr, tile.vectors, rate, here.loads)
+    return [
+        f"mr*nr >= Nvec*L*N: {tile.mr}*{tile.nr} = {tile.mr * tile.nr}, "
+        f"{tile.lanes}*{latency:g}*{rate:g} = {floor}",
+        f"mr*nv + nv + 1 <= R: {tile.mr}*{tile.vectors} + {tile.vectors} + 1 = "
+        f"{registers_needed(tile.mr, tile.vectors)} of {core.vector_registers} registers",
+        f"FMA issue mr*nv/N = {tile.accumulators / rate:g} cycles a step, "
+        f"loads (mr+nv)/ports = {(tile.mr + tile.vectors) / here.loads:g}: {bound:.0%} of peak at most",
+    ]
+
+
+def _cache_blocks(profile: Profile, plan: GemmPlan) -> list[str]:
+    s, tile, b = plan.workload.element_bytes, plan.tile, plan.blocks
+    l1, l2, l3 = levels(profile, plan.grid.threads)
+    x = Extents.of(plan)
+    held = [
+        ("kc", b.kc, l1, "B_r", tile.nr * b.kc * s, "A_r", tile.mr * b.kc * s),
+        ("mc", min(b.mc, x.m), l2, "A_c", min(b.mc, x.m) * b.kc * s, "B_r", tile.nr * b.kc * s),
+        ("nc", min(b.nc, x.n), l3, "B_c", min(b.nc, x.n) * b.kc * s, "A_c", min(b.mc, x.m) * b.kc * s),
+    ]
+    lines = []
+    for symbol, value, level, kept, kept_bytes, streamed, streamed_bytes in held:
+        if level is None:
+            lines.append(f"{symbol} = {value}: no such level, bounded by the product and the TLB")
+            continue
+        ways = ways_taken(kept_bytes, level), ways_taken(streamed_bytes, level)
+        fits = "fits" if sum(ways) + 1 <= level.ways else "streams from the next level"
+        lines.append(
+            f"{symbol} = {value}: L{level.level} of {level.ways} ways of {CAPACITY.show(way_bytes(level))}: "
+            f"{kept} {CAPACITY.show(kept_bytes)} takes {ways[0]}, {streamed} {ways[1]}, C 1: {fits}"
+        )
+    return lines
+
+
+def _storage(plan: GemmPlan) -> list[str]:
+    grid = plan.grid
+    reads = {
+        Storage.IN_PLACE: "read in place",
+        Storage.PACKED: "packed before use",
+        Storage.PACKED_ON_FIRST_USE: "packed by the first tiles that read it",
+    }
+    return [
+        f"A {reads[plan.a]}; B {reads[plan.b]}",
+        f"{grid.rows} x {grid.columns} threads over rows x columns of C: "
+        f"at most {min(plan.thread_rows, plan.workload.m)} x {min(plan.thread_columns, plan.workload.n)} each",
+        f"edge tiles: {plan.edge_rows or 'no'} rows, {plan.edge_columns or 'no'} columns",
+    ]
+
+
+def _traffic(estimate: Estimate) -> list[str]:
+    return [f"out of {name}: {CAPACITY.show(int(size))}" for name, size in estimate.bytes_moved]
+
+
+def _time(profile: Profile, plan: GemmPlan, estimate: Estimate) -> list[str]:
+    here = machine(profile, plan.grid.threads)
+    lines = [
+        f"{name}: {cycles:.4g} cycles, {cycles / estimate.cycles:.1%}" for name, cycles in estimate.terms
+    ]
+    return [
+        *lines,
+        f"T = (sum of the overlapping terms ^ {OVERLAP:g}) ^ (1/{OVERLAP:g}) + tiles + packing + threads "
+        f"= {estimate.cycles:.4g} cycles at {here.hz / 1e9:.3g} GHz = {TIME.show(estimate.seconds)}",
+        f"bound by {estimate.bound}; {estimate.peak_fraction:.1%} of peak; "
+        f"{estimate.joules:.3g} J (modelled, 7 nm constants)",
+    ]
+
+
+def _doubts(profile: Profile) -> list[str]:
+    lines = []
+    if profile.assumed:
+        lines.append(f"{len(profile.assumed)} facts are assumed: {', '.join(profile.assumed)}")
+    if profile.missing_note:
+        lines.append(profile.missing_note)
+    return lines

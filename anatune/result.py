@@ -1,0 +1,168 @@
+"""What a tuning run leaves behind: a kernel to call, the plan, every candidate, the reasons (rank 7)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from anatune.codegen.call import CheckedCall
+from anatune.errors import OperandError, require
+from anatune.hwprofile import Profile
+from anatune.measure.outcome import Measurement, Timing
+from anatune.model.explain import explain
+from anatune.plan import Estimate, GemmPlan
+from anatune.units import FLOP_RATE, TIME
+from anatune.workload import Matmul
+
+if TYPE_CHECKING:
+    from anatune.codegen.build import Kernel
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One plan of the race: its place in the model's order, what was predicted, what came out."""
+
+    rank: int  # 1 is the model's pick
+    plan: GemmPlan
+    predicted: Estimate
+    measurement: Measurement
+
+    @property
+    def seconds(self) -> float | None:
+        """Median of the measured samples, if there are any."""
+        timing = self.measurement.timing
+        return None if timing is None else timing.median_s
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for tables and JSON; times in seconds."""
+        timing = self.measurement.timing
+        return {
+            "rank": self.rank,
+            "plan": str(self.plan),
+            "predicted_s": self.predicted.seconds,
+            "predicted_bound": self.predicted.bound,
+            "measured_s": self.seconds,
+            "spread_s": None if timing is None else timing.spread_s,
+            "outcome": self.measurement.outcome.value,
+            "note": self.measurement.note,
+        }
+
+
+class Result(CheckedCall):
+    """A tuned kernel: call it like a function, ask it why.
+
+    Attributes:
+        plan: the decision, a frozen value with ``to_json``.
+        predicted: the model's `Estimate` of that plan.
+        measured: its `Timing`, or None where nothing was measured (``budget=0``, other machines).
+        candidates: every plan that was considered closely, in the model's order.
+    """
+
+    def __init__(
+        self, profile: Profile, kernel: Kernel, candidates: Sequence[Candidate], chosen: int
+    ) -> None:
+        super().__init__(kernel.plan.workload, lambda: _function_here(kernel))
+        self.profile = profile
+        self.candidates = tuple(candidates)
+        self._kernel = kernel
+        self._chosen = self.candidates[chosen]
+
+    @property
+    def workload(self) -> Matmul:
+        return self.plan.workload
+
+    @property
+    def plan(self) -> GemmPlan:
+        return self._chosen.plan
+
+    @property
+    def predicted(self) -> Estimate:
+        return self._chosen.predicted
+
+    @property
+    def measured(self) -> Timing | None:
+        return self._chosen.measurement.timing
+
+    @property
+    def module(self) -> Any:
+        """The TVM IRModule, for use in a TVM pipeline."""
+        return self._kernel.ir
+
+    def source(self, kind: str = "tir") -> str:
+        """The kernel as text: "tir", "llvm" or "asm". Raises OptionError for another kind."""
+        return self._kernel.source(kind)
+
+    def export(self, path: str | Path) -> Path:
+        """Write a shared library that `anatune.load` and TVM's runtime can load; return its path.
+
+        Raises:
+            BuildError: no C compiler to link with, or a folder that cannot be written.
+        """
+        return self._kernel.export(path)
+
+    def explain(self) -> str:
+        """Each equation of the model with its numbers, then predicted beside measured."""
+        lines = [explain(self.profile, self.plan), "measured"]
+        timing = self.measured
+        if timing is None:
+            lines.append("  nothing: the plan is the model's alone")
+        else:
+            error = self.predicted.seconds / timing.median_s - 1
+            lines.append(
+                f"  {TIME.show(timing.median_s)} (median of {len(timing.samples_s)}, "
+                f"spread {timing.spread_s / timing.median_s:.1%}), "
+                f"{FLOP_RATE.show(self.workload.flops / timing.median_s)}; predicted "
+                f"{TIME.show(self.predicted.seconds)}, {error:+.1%}"
+            )
+        if self._chosen.rank > 1:
+            lines.append(f"  place {self._chosen.rank} in the model's order won the race")
+        lines += [f"  {c.rank}. {c.plan}: {_outcome(c)}" for c in self.candidates]
+        return "\n".join(lines)
+
+    def to_dataframe(self) -> Any:
+        """The candidates as a pandas DataFrame, one row each; times in seconds."""
+        import pandas
+
+        return pandas.DataFrame([c.as_dict() for c in self.candidates])
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON; times in seconds."""
+        return {
+            "workload": str(self.workload),
+            "profile": self.profile.name,
+            "plan": str(self.plan),
+            "predicted_s": self.predicted.seconds,
+            "measured_s": self._chosen.seconds,
+            "flops": self.workload.flops,
+            "candidates": [c.as_dict() for c in self.candidates],
+        }
+
+    def __repr__(self) -> str:
+        seconds = self._chosen.seconds
+        how = f"measured {TIME.show(seconds)}" if seconds else f"predicted {TIME.show(self.predicted.seconds)}"
+        return f"<anatune result: {self.workload}; {self.plan}; {how}>"
+
+
+def _function_here(kernel: Kernel) -> Any:
+    from anatune.codegen.target import runs_here
+
+    target = kernel.plan.target
+    require(
+        runs_here(target),
+        f"target = {target.mcpu!r}: this machine cannot run its code; export the kernel",
+        OperandError,
+    )
+    return kernel.function
+
+
+def _outcome(candidate: Candidate) -> str:
+    measurement = candidate.measurement
+    if measurement.timing is None:
+        return f"{measurement.outcome.value}{': ' if measurement.note else ''}{measurement.note}"
+    return (
+        f"predicted {TIME.show(candidate.predicted.seconds)}, "
+        f"measured {TIME.show(measurement.timing.median_s)}"
+        + (" (unstable)" if measurement.timing.unstable else "")
+    )
