@@ -1,7 +1,21 @@
-"""The command line: every command of ``anatune``, one module each group (rank 9)."""
+"""The command line: what each command of ``anatune`` does, on top of the Python interface (rank 9).
+
+program (errors, statuses), options, show <- plans, profiles, hosts, comparisons. Nothing heavy is
+imported before a command needs it, so that help is instant.
+"""
 
 from __future__ import annotations
 
+from anatune.cli.comparisons import compare
+from anatune.cli.hosts import host
+from anatune.cli.plans import explain, plan, tune, why_not
+from anatune.cli.profiles import profile
+from anatune.cli.program import app
+
+for _command in (host, profile, plan, explain, why_not, tune, compare):
+    app.add_command(_command)
+
 
 def main() -> None:
-    raise SystemExit("anatune: error: the command line is not written yet")
+    """Entry point of the ``anatune`` program."""
+    app(prog_name="anatune")

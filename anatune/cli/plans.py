@@ -1,0 +1,143 @@
+"""``anatune plan``, ``explain``, ``why-not`` and ``tune``: one workload on one machine (rank 9)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from anatune.cli.options import (
+    WorkloadCommand,
+    budget_option,
+    read_budget,
+    read_workload,
+    workload_options,
+)
+from anatune.cli.show import plain, print_json, print_table, progress, rate, seconds
+
+if TYPE_CHECKING:
+    from anatune.plan import Estimate, GemmPlan
+    from anatune.result import Candidate, Result
+    from anatune.workload import Matmul
+
+Words = tuple[str, ...]
+
+
+@click.command(cls=WorkloadCommand)
+@workload_options
+def plan(words: Words, dtype: str, target: str, threads: int | None, as_json: bool) -> None:
+    """The plan for a product, and its predicted time."""
+    from anatune import api
+
+    w = read_workload(words, dtype)
+    chosen = api.plan(w, target, threads=threads)
+    estimate = api.predict(chosen, w, target)
+    if as_json:
+        return print_json({"plan": plan_fields(chosen), "predicted": estimate_fields(estimate)})
+    click.echo(f"{w}: {chosen}")
+    click.echo(f"predicted {_time_and_rate(w, estimate.seconds)}, bound by {estimate.bound}")
+
+
+@click.command(cls=WorkloadCommand)
+@workload_options
+def explain(words: Words, dtype: str, target: str, threads: int | None, as_json: bool) -> None:
+    """The equations behind a plan, with their numbers."""
+    from anatune import api
+
+    w = read_workload(words, dtype)
+    chosen = api.plan(w, target, threads=threads)
+    text = api.explain(chosen, target)
+    if as_json:
+        return print_json({"plan": plan_fields(chosen), "explanation": text.splitlines()})
+    click.echo(text)
+
+
+@click.command("why-not", cls=WorkloadCommand)
+@click.argument("tile", metavar="TILE")
+@workload_options
+def why_not(
+    tile: str, words: Words, dtype: str, target: str, threads: int | None, as_json: bool
+) -> None:
+    """Why TILE, for example 8x6, is not taken."""
+    from anatune import api
+
+    w = read_workload(words, dtype)
+    text = api.why_not(tile, w, target, threads=threads)
+    if as_json:
+        return print_json({"tile": tile, "why_not": text.splitlines()})
+    click.echo(text)
+
+
+@click.command(cls=WorkloadCommand)
+@workload_options
+@budget_option
+@click.option(
+    "--export", type=click.Path(path_type=Path, dir_okay=False), help="Keep the kernel in a file."
+)
+def tune(
+    words: Words,
+    dtype: str,
+    target: str,
+    threads: int | None,
+    as_json: bool,
+    budget: str | None,
+    export: Path | None,
+) -> None:
+    """Generate, check and measure a kernel."""
+    from anatune.tune import tune as search
+
+    w = read_workload(words, dtype)
+    with progress() as tell:
+        result = search(w, target, budget=read_budget(budget), threads=threads, progress=tell)
+    if export is not None:
+        result.export(export)
+    if as_json:
+        return print_json({**result.as_dict(), "plan": plan_fields(result.plan)})
+    _print_result(result)
+
+
+def plan_fields(chosen: GemmPlan) -> dict[str, Any]:
+    """The plan as `GemmPlan.from_json` takes it."""
+    fields: dict[str, Any] = json.loads(chosen.to_json())
+    return fields
+
+
+def estimate_fields(estimate: Estimate) -> dict[str, Any]:
+    """An estimate as a JSON object; times in seconds, terms in cycles."""
+    named = {"terms": dict(estimate.terms), "bytes_moved": dict(estimate.bytes_moved)}
+    return {**plain(estimate), **named, "bound": estimate.bound}
+
+
+def _print_result(result: Result) -> None:
+    """The candidates that were tried, and the pick: what was said of it and what came true."""
+    from anatune.measure.outcome import Outcome
+
+    w, timing = result.workload, result.measured
+    tried = [c for c in result.candidates if c.measurement.outcome is not Outcome.SKIPPED]
+    if tried:
+        columns = ("model's order", "plan", "outcome", "predicted", "measured", "+-")
+        print_table(columns, [_line(c) for c in tried], left=3)
+    click.echo(f"{w}: {result.plan}")
+    click.echo(f"predicted {_time_and_rate(w, result.predicted.seconds)}")
+    if timing is not None:
+        click.echo(f"measured  {_time_and_rate(w, timing.median_s)}")
+    else:
+        click.echo("measured  nothing: the plan is the model's alone")
+
+
+def _line(candidate: Candidate) -> tuple[str, ...]:
+    measurement = candidate.measurement
+    return (
+        str(candidate.rank),
+        str(candidate.plan),
+        measurement.note or measurement.outcome.value,
+        seconds(candidate.predicted.seconds),
+        seconds(candidate.seconds),
+        seconds(measurement.timing.spread_s if measurement.timing else None),
+    )
+
+
+def _time_and_rate(w: Matmul, time_s: float) -> str:
+    return f"{seconds(time_s)}, {rate(w.flops / time_s)}"

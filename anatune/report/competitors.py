@@ -1,0 +1,72 @@
+"""What runs beside our kernel: one library call in a process of its own (rank 9, inside the worker).
+
+Nothing here imports numpy at the top: a BLAS reads its environment while it is loaded, so the settings
+are written first and numpy is imported after them.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING
+
+from anatune.errors import VerificationError
+
+if TYPE_CHECKING:
+    from anatune.workload import Matmul
+
+THREAD_VARIABLES = (
+    "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS",
+    "OMP_NUM_THREADS",
+)  # fmt: skip
+"""How the libraries that numpy is built with are told their number of threads, by their manuals."""
+
+CORE_TYPE_VARIABLE = "OPENBLAS_CORETYPE"
+"""How OpenBLAS is told the processor where it does not know it; read when the library is loaded."""
+
+
+class NumpyMatmul:
+    """``numpy.matmul`` of one workload, with its own operands and a BLAS told what to be."""
+
+    def __init__(self, workload: Matmul, threads: int, core_type: str | None = None) -> None:
+        os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
+        if core_type is not None:
+            os.environ[CORE_TYPE_VARIABLE] = core_type
+        import numpy as np
+
+        from anatune.measure import verify
+
+        self._workload = workload
+        self._matmul = np.matmul
+        self._inputs = verify.operands(workload)
+        self._c = np.full(workload.output, np.nan, workload.dtype)
+
+    def library(self) -> str:
+        """Name of the BLAS that numpy was built with, as numpy states it."""
+        import numpy as np
+
+        config = np.show_config(mode="dicts")
+        return str(config["Build Dependencies"]["blas"]["name"])
+
+    def check(self) -> str:
+        """Run once and compare with float64; "" or what is wrong with the result."""
+        from anatune.measure import verify
+
+        self._run(1)
+        try:
+            verify.check(self._workload, self._inputs, self._c)
+        except VerificationError as error:
+            return str(error)
+        return ""
+
+    def sample(self, calls: int) -> float:
+        """Seconds per call over a batch of ``calls``, after one that is not counted."""
+        self._run(1)
+        start = time.perf_counter()
+        self._run(calls)
+        return (time.perf_counter() - start) / calls
+
+    def _run(self, calls: int) -> None:
+        a, b, c = self._inputs["a"], self._inputs["b"], self._c
+        for _ in range(calls):
+            self._matmul(a, b, out=c)

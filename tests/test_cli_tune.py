@@ -1,0 +1,59 @@
+"""The commands that need TVM: one kernel built, checked and kept."""
+
+from __future__ import annotations
+
+import json
+import platform
+
+import pytest
+from click.testing import CliRunner
+
+pytest.importorskip("tvm")
+
+GENERIC = {"x86_64": "generic_x86_64", "amd64": "generic_x86_64", "aarch64": "generic_aarch64"}
+
+
+@pytest.fixture
+def words() -> list[str]:
+    """A small product on the profile that fits any machine of this instruction set."""
+    target = GENERIC.get(platform.machine().lower())
+    if target is None:
+        pytest.skip(f"no generic profile for {platform.machine()}")
+    return ["matmul", "9", "20", "7", "--target", target, "--threads", "1"]
+
+
+def invoke(*words: str):
+    from anatune import cli
+
+    return CliRunner().invoke(cli.app, list(words), prog_name="anatune")
+
+
+def test_tune_model_only_keeps_the_kernel(words, tmp_path):
+    file = tmp_path / "kernel.so"
+    done = invoke("tune", *words, "--budget", "0", "--export", str(file), "--json")
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["measured_s"] is None
+    assert file.stat().st_size > 0
+
+
+def test_tune_prints_the_race_and_the_pick(words):
+    done = invoke("tune", *words, "--budget", "2")
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[0].split()[-3:] == ["predicted", "measured", "+-"]
+    assert "measured  " in done.stdout
+
+
+def test_export_into_a_folder_that_is_not_there_is_one_line(words, tmp_path):
+    done = invoke("tune", *words, "--budget", "0", "--export", str(tmp_path / "no" / "kernel.so"))
+    assert done.exit_code in (1, 2)
+    assert done.stderr.startswith("anatune: error: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_compare_puts_ours_first(words):
+    done = invoke("compare", *words, "--budget", "0", "--json")
+    assert (done.exit_code, done.stderr) == (0, "")
+    found = json.loads(done.stdout)
+    assert found["rows"][0]["library"] == "anatune"
+    assert all(row["flops_per_s"] > 0 for row in found["rows"])
+    assert found["ratio"] > 0
