@@ -11,6 +11,7 @@ import pytest
 from anatune.errors import WorkerError
 from anatune.measure.worker import Worker
 from anatune.plan import CacheBlocks, CodeTarget, GemmPlan, MicroTile
+from anatune.report import competitors
 from anatune.report.compare import BATCH_S, Comparison, Row, _Runner, _take_turns
 from anatune.workload import matmul
 
@@ -75,6 +76,20 @@ def test_numpy_runs_in_its_own_process_and_is_checked(core_type):
         assert worker.call("check", timeout_s=60) == ""
         assert worker.call("library", timeout_s=60)
         assert worker.call("sample", 3, timeout_s=60) > 0
+
+
+def test_idle_is_waited_for_and_not_for_ever(monkeypatch):
+    used = iter([0.0, 0.01, 0.01, 0.0102])  # busy in the first step, asleep in the second
+    slept: list[float] = []
+    monkeypatch.setattr(competitors.time, "process_time", lambda: next(used))
+    monkeypatch.setattr(competitors.time, "sleep", slept.append)
+    competitors.wait_until_idle()
+    assert slept == [competitors.IDLE_STEP_S] * 2
+    busy = iter(range(1000))
+    monkeypatch.setattr(competitors.time, "process_time", lambda: next(busy))
+    monkeypatch.setattr(competitors.time, "perf_counter", lambda: slept.append(0.0) or 0.1 * len(slept))
+    competitors.wait_until_idle()
+    assert len(slept) < 40
 
 
 def test_settings_are_written_before_numpy_is_loaded(tmp_path):

@@ -33,7 +33,7 @@ BATCH_S = 0.02
 """Length of a timed batch, seconds: long against the timer and against one thread's wake-up."""
 
 SETTLE_S = 0.03
-"""Pause before a turn, seconds: idle threads of OpenBLAS spin for 2^26 cycles before they sleep."""
+"""Pause before a turn, seconds: the threads of TVM's pool spin some milliseconds before they sleep."""
 
 HEAT_ROUNDS = 3
 """Rounds in which every setting of a library runs."""

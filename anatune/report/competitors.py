@@ -24,6 +24,9 @@ THREAD_VARIABLES = (
 CORE_TYPE_VARIABLE = "OPENBLAS_CORETYPE"
 """How OpenBLAS is told the processor where it does not know it; read when the library is loaded."""
 
+IDLE_STEP_S, IDLE_SHARE, IDLE_PATIENCE_S = 0.01, 0.1, 1.0
+"""Idle: a step in which all threads together used less than this share of it; waited for so long."""
+
 
 class NumpyMatmul:
     """``numpy.matmul`` of one workload, with its own operands and a BLAS told what to be."""
@@ -64,9 +67,25 @@ class NumpyMatmul:
         self._run(1)
         start = time.perf_counter()
         self._run(calls)
-        return (time.perf_counter() - start) / calls
+        batch_s = time.perf_counter() - start
+        wait_until_idle()
+        return batch_s / calls
 
     def _run(self, calls: int) -> None:
         a, b, c = self._inputs["a"], self._inputs["b"], self._c
         for _ in range(calls):
             self._matmul(a, b, out=c)
+
+
+def wait_until_idle() -> None:
+    """Return when this process's threads have gone to sleep, or after `IDLE_PATIENCE_S`.
+
+    A library's threads spin for a while after their work, OpenBLAS's for tens of milliseconds, and
+    would slow down whoever has the next turn: seen to double the time of a kernel on two cores.
+    """
+    end = time.perf_counter() + IDLE_PATIENCE_S
+    while time.perf_counter() < end:
+        used_s = time.process_time()
+        time.sleep(IDLE_STEP_S)
+        if time.process_time() - used_s < IDLE_SHARE * IDLE_STEP_S:
+            return
