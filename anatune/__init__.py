@@ -14,6 +14,8 @@ Names below are loaded when they are first used: ``import anatune`` alone loads 
 from __future__ import annotations
 
 import importlib
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -53,11 +55,22 @@ _HOME = {
 __all__ = sorted(_HOME)
 
 
+class _Facade(ModuleType):
+    """Keeps a submodule from taking the place of the function of the same name (plan, tune)."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _HOME and isinstance(value, ModuleType)):  # what an import statement sets
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Facade
+
+
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'anatune' has no attribute {name!r}")
     value = getattr(importlib.import_module(_HOME[name]), name)
-    globals()[name] = value  # wins over the submodule of the same name (plan, tune)
+    globals()[name] = value
     return value
 
 

@@ -159,7 +159,7 @@ class GemmPlan:
         """
         try:
             fields = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise IllegalPlan(f"plan: not JSON ({error}); give what to_json returned") from None
         require(isinstance(fields, dict), f"plan: {fields!r} is not a plan; give what to_json returned")
         kind = fields.pop("kind", None)
@@ -223,4 +223,9 @@ def _value(kind: Any, value: Any, path: str) -> Any:
     if kind is int:
         whole = isinstance(value, int) and not isinstance(value, bool)
         require(whole and value > 0, f"{path} = {value!r}: a whole number above 0")
-    return tuple(value) if isinstance(value, list) else value
+    if kind == tuple[str, ...]:
+        texts = isinstance(value, list) and all(isinstance(item, str) for item in value)
+        require(texts, f"{path} = {value!r}: a list of texts")
+        return tuple(value)
+    require(isinstance(value, kind), f"{path} = {value!r}: a text")
+    return value

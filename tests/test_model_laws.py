@@ -6,7 +6,7 @@ from dataclasses import replace
 from math import ceil
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from anatune.errors import IllegalPlan
@@ -14,10 +14,6 @@ from anatune.hwprofile.profile import CacheLevel, CoreKind, Profile, Target, Tlb
 from anatune.model import cache_blocks as cb
 from anatune.model import registers
 from anatune.plan import MicroTile
-
-# No example has a deadline: a busy machine may stall any of them.
-settings.register_profile("untimed", deadline=None)
-settings.load_profile("untimed")
 
 ELEMENT_BYTES = st.sampled_from([1, 2, 4, 8])
 EXTENTS = st.integers(1, 20_000)

@@ -1,0 +1,81 @@
+"""What all tests share: no deadline for examples, a cache folder of their own, golden files, ISA skips."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+# No example has a deadline: a busy machine may stall any of them.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
+
+CACHE = "ANATUNE_CACHE_DIR"
+GOLDEN = Path(__file__).parent / "golden"
+ISA = "isa(profile): skip where this machine lacks a vector feature of the shipped profile"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--update-golden", action="store_true", help="write tests/golden anew instead of comparing"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", ISA)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for mark in item.iter_markers("isa"):
+        skip_unless_it_runs_here(*mark.args)
+
+
+def skip_unless_it_runs_here(profile: str) -> None:
+    pytest.importorskip("tvm")
+    from anatune.codegen.target import runs_here
+    from anatune.hwprofile import load_profile
+    from anatune.plan import CodeTarget
+
+    if not runs_here(CodeTarget.of(load_profile(profile).target)):
+        pytest.skip(f"this machine cannot run code for {profile}")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_root(tmp_path_factory) -> Iterator[Path]:
+    """Also what wider fixtures do stays out of the user's cache."""
+    root = tmp_path_factory.mktemp("caches")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(CACHE, str(root / "session"))
+        yield root
+
+
+CACHES = count()
+
+
+@pytest.fixture(autouse=True)
+def cache_folder(cache_root, monkeypatch) -> Path:
+    """A cache folder of the test's own; nobody has made it yet."""
+    folder = cache_root / f"test{next(CACHES)}"
+    monkeypatch.setenv(CACHE, str(folder))
+    return folder
+
+
+@pytest.fixture
+def golden(request) -> Callable[[str, str], None]:
+    """``golden(name, text)``: ``text`` must equal the file; ``--update-golden`` writes it instead."""
+
+    def compare(name: str, text: str) -> None:
+        file = GOLDEN / name
+        if request.config.getoption("--update-golden"):
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(text, encoding="utf-8")
+            return
+        kept = file.read_text(encoding="utf-8") if file.exists() else ""
+        lines = difflib.unified_diff(kept.splitlines(), text.splitlines(), str(file), "now", lineterm="")
+        assert kept == text, "\n".join([*lines, "if this is wanted: pytest --update-golden"])
+
+    return compare
