@@ -11,7 +11,7 @@ from anatune.errors import IllegalPlan, OptionError, require
 from anatune.hwprofile.profile import Profile
 from anatune.model.cache_blocks import clamped_blocks, default_kc, kc_half_l1
 from anatune.model.energy import static_joules
-from anatune.model.estimate import core_cycles, machine, predict, tile_cycles
+from anatune.model.estimate import fma_cycles, machine, predict, tile_cycles
 from anatune.model.registers import check_tile, legal_tiles
 from anatune.model.traffic import Extents
 from anatune.plan import CodeTarget, Estimate, GemmPlan, MicroTile, Storage, ThreadGrid
@@ -190,4 +190,4 @@ def _core_time(profile: Profile, workload: Matmul, tile: MicroTile, grid: Thread
     if plan is None:
         return float("inf")
     here, x = machine(profile, grid.threads), Extents.of(plan)
-    return core_cycles(plan, x, here) + tile_cycles(plan, x, here) + here.barrier_cycles
+    return fma_cycles(plan, x, here) + tile_cycles(plan, x, here) + here.barrier_cycles

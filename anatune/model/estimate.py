@@ -13,13 +13,23 @@ from anatune.model.residency import PAGE_BYTES, keeps
 from anatune.model.traffic import Extents, Panels, Traffic, traffic
 from anatune.plan import Estimate, GemmPlan, Storage
 
-OVERLAP = 4.0
+OVERLAP = 10.0
 """Exponent p of T = (sum T_i^p)^(1/p): 1 adds the terms (ECM), infinity takes the largest (roofline).
-Fitted on a 2-core Zen 5 guest by benchmarks/model_accuracy.py."""
+This and the constants below were fitted on a 2-core Zen 5 guest by benchmarks/model_accuracy.py."""
 
-TILE_START_CYCLES = 25.0
-"""Cycles to leave one tile's loop and fill the next one's pipeline: a mispredicted exit (about 15 on
-current cores) and the addresses; fitted on a 2-core Zen 5 guest on products with k = 64."""
+TILE_START_CYCLES = 38.0
+"""Cycles to leave one tile's loop and to fill the pipeline of the next: a mispredicted exit (about 15
+cycles on current cores), the addresses, the first loads of A and B."""
+
+LINK_SHARE = 0.9
+"""Share of a level's probed read rate that a tile's loop gets: it reads short runs, the probe long ones."""
+
+ROW_START = 0.18
+"""Exposed share of a level's latency where a row starts that no prefetcher has seen coming: seen on
+tiles of one to four rows, where nothing hides it, as 10 of L2's 17 cycles."""
+
+TRANSPOSE_CYCLES = 0.6
+"""Cycles per element of A that is packed: LLVM turns the copy into vector shuffles; fitted likewise."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +46,8 @@ class Machine:
     l1: CacheLevel
     l2: CacheLevel | None
     l3: CacheLevel | None
+    l2_latency: float  # cycles
+    l3_latency: float
     l2_rate: float  # bytes per cycle and thread out of L2
     l3_rate: float
     memory_rate: float
@@ -44,8 +56,12 @@ class Machine:
     tlb_miss_cycles: float
     barrier_cycles: float
 
+    def rate(self, level: int) -> float:
+        """Bytes per cycle and thread out of a level: 2 for L2, 3 for L3, 4 for memory."""
+        return (self.l2_rate, self.l3_rate, self.memory_rate)[level - 2]
 
-FALLBACK = {"fma_per_cycle": 1.0, "fma_latency": 4.0, "loads": 1.0, "stores": 1.0}
+
+FALLBACK = {"fma_per_cycle": 1.0, "fma_latency": 4.0, "loads": 1.0, "stores": 1.0, "l2_latency": 14.0, "l3_latency": 50.0}
 """Rates of a core that the profile does not know: one unit of each kind, latency as most cores have."""
 
 FALLBACK_LINK = (32.0, 16.0, 4.0)
@@ -90,6 +106,8 @@ def machine(profile: Profile, threads: int) -> Machine:
         l1=l1,
         l2=l2,
         l3=l3,
+        l2_latency=(l2.latency_cycles if l2 else None) or FALLBACK["l2_latency"],
+        l3_latency=(l3.latency_cycles if l3 else None) or FALLBACK["l3_latency"],
         l2_rate=rate(l2, FALLBACK_LINK[0]),
         l3_rate=rate(l3, FALLBACK_LINK[1]),
         memory_rate=(memory_rate / (hz * threads) if memory_rate else FALLBACK_LINK[2]),
@@ -103,26 +121,50 @@ def machine(profile: Profile, threads: int) -> Machine:
 def predict(profile: Profile, plan: GemmPlan) -> Estimate:
     """The estimate of ``plan`` on ``profile``: the time of the busiest thread.
 
-    T = (T_core^p + T_L2^p + T_L3^p + T_memory^p + T_tlb^p)^(1/p) + T_tiles + T_packing + T_threads
+    T = sum over tiles of k (T_fma^p + T_loads^p + T_data^p)^(1/p) + T_tiles + T_C + T_packing + T_threads
+    with T_data = T_L2 + T_L3 + T_memory + T_rows + T_tlb, all per step along k.
     """
     here = machine(profile, plan.grid.threads)
     x = Extents.of(plan)
     panels = Panels.of(plan, x, here.l1, here.l2, here.page_bytes)
     moved = traffic(plan, x, panels, here.l1, here.l2, here.l3, here.page_bytes)
-    overlapped = {
-        "multiply-add units": core_cycles(plan, x, here),
-        "L2 bandwidth": moved.l1 / here.l2_rate,
-        "L3 bandwidth": moved.l2 / here.l3_rate,
-        "memory bandwidth": moved.l3 / here.memory_rate,
+    kinds = _tile_kinds(plan, x)
+    data = {
+        "L2 bandwidth": moved.l1 / (here.l2_rate * LINK_SHARE),
+        "L3 bandwidth": moved.l2 / (here.l3_rate * LINK_SHARE),
+        "memory bandwidth": moved.l3 / (here.memory_rate * LINK_SHARE),
+        "row starts of B": row_start_cycles(plan, moved, here),
         "TLB misses": tlb_cycles(plan, x, here),
     }
     added = {
-        "tile starts and C": tile_cycles(plan, x, here),
+        "tile starts": tile_cycles(plan, x, here),
+        "C": c_cycles(x, moved, here),
         "packing": packing_cycles(plan, x, panels, here),
         "threads": here.barrier_cycles,
     }
-    cycles = sum(t**OVERLAP for t in overlapped.values()) ** (1 / OVERLAP) + sum(added.values())
-    return _estimate(plan, here, cycles, {**overlapped, **added}, moved)
+    loops = loop_cycles(kinds, x, here, sum(data.values()))
+    ports = {"multiply-add units": fma_cycles(plan, x, here), "load ports": load_cycles(plan, x, here)}
+    return _estimate(plan, here, loops + sum(added.values()), {**ports, **data, **added}, moved)
+
+
+def loop_cycles(
+    kinds: list[tuple[int, int, int]], x: Extents, here: Machine, data_cycles: float
+) -> float:
+    """Cycles of all tiles' loops along k; what comes from beyond L1 is spread over them evenly.
+
+    Overlapped tile by tile: a low edge tile waits for its data though whole tiles hide it.
+    """
+    data_step = data_cycles / (x.k * sum(count for count, _, _ in kinds))
+    return x.k * sum(
+        count
+        * (
+            max(rows * vectors / here.fma_per_cycle, here.fma_latency) ** OVERLAP
+            + ((rows + vectors) / here.loads) ** OVERLAP
+            + data_step**OVERLAP
+        )
+        ** (1 / OVERLAP)
+        for count, rows, vectors in kinds
+    )
 
 
 def _estimate(
@@ -130,10 +172,8 @@ def _estimate(
 ) -> Estimate:
     w, threads = plan.workload, plan.grid.threads
     peak_cycles = w.flops / (2 * here.fma_per_cycle * plan.tile.lanes * threads)
-    bytes_moved = (
-        ("L2", moved.l1 * threads),
-        ("L3", moved.l2 * threads),
-        ("memory", moved.l3 * threads),
+    bytes_moved = tuple(
+        (name, moved.out_of(level) * threads) for level, name in ((2, "L2"), (3, "L3"), (4, "memory"))
     )
     seconds = cycles / here.hz
     return Estimate(
@@ -146,19 +186,6 @@ def _estimate(
     )
 
 
-def tile_step_cycles(rows: int, vectors: int, here: Machine) -> float:
-    """Cycles of one step along k of a tile: max of FMA issue, load ports and the FMA's own latency.
-
-    FMA mr*nv/N and loads (mr+nv)/ports: `registers.port_bound`; each accumulator takes one FMA a
-    step and waits for the one before: L (Low et al., register step, from the other side).
-    """
-    return max(
-        rows * vectors / here.fma_per_cycle,
-        (rows + vectors) / here.loads,
-        here.fma_latency,
-    )
-
-
 def _tile_kinds(plan: GemmPlan, x: Extents) -> list[tuple[int, int, int]]:
     """(count, rows, vectors) of the thread's tiles: whole ones and those at the edges."""
     tile = plan.tile
@@ -167,21 +194,55 @@ def _tile_kinds(plan: GemmPlan, x: Extents) -> list[tuple[int, int, int]]:
     return [(a * b, h, v) for a, h in rows for b, v in columns if a * b and h and v]
 
 
-def core_cycles(plan: GemmPlan, x: Extents, here: Machine) -> float:
-    """Cycles in the tiles' loops, all operands in L1; edge tiles at their own, lower rate."""
+def fma_cycles(plan: GemmPlan, x: Extents, here: Machine) -> float:
+    """Cycles that the multiply-adds of all tiles need: a step along k issues mr*nv of them at N a cycle.
+
+    Each accumulator takes one FMA a step and waits for the one before, so a step takes L at least
+    (Low et al., register step, from the other side). Edge tiles run at their own, lower rate.
+    """
     return x.k * sum(
-        count * tile_step_cycles(rows, vectors, here) for count, rows, vectors in _tile_kinds(plan, x)
+        count * max(rows * vectors / here.fma_per_cycle, here.fma_latency)
+        for count, rows, vectors in _tile_kinds(plan, x)
+    )
+
+
+def load_cycles(plan: GemmPlan, x: Extents, here: Machine) -> float:
+    """Cycles of the load ports: mr elements of A, broadcast, and nv vectors of B a step along k."""
+    return x.k * sum(
+        count * (rows + vectors) / here.loads for count, rows, vectors in _tile_kinds(plan, x)
     )
 
 
 def tile_cycles(plan: GemmPlan, x: Extents, here: Machine) -> float:
-    """Start of each tile's loop, its C read (but for the first k block) and written."""
+    """Start of each tile's loop, and the ports' work on its C: read but for the first k block."""
     reads = (x.k_blocks - 1) / x.k_blocks
     per_block = sum(
         count * (TILE_START_CYCLES + rows * vectors * (1 / here.stores + reads / here.loads))
         for count, rows, vectors in _tile_kinds(plan, x)
     )
     return x.k_blocks * per_block
+
+
+def c_cycles(x: Extents, moved: Traffic, here: Machine) -> float:
+    """C between tiles: bytes over the link, and the start of every row of every tile, read and written.
+
+    Nothing hides them: the next tile's multiply-adds wait for C, and its rows lie a row of C apart.
+    """
+    if not moved.c:
+        return 0.0
+    latency = here.l2_latency if moved.c_level == 2 else here.l3_latency
+    rows = x.m * x.column_tiles * (2 * x.k_blocks - 1)
+    return moved.c / here.rate(moved.c_level) + rows * ROW_START * latency
+
+
+def row_start_cycles(plan: GemmPlan, moved: Traffic, here: Machine) -> float:
+    """Rows of B read in place start without the prefetcher, which does not follow into another page.
+
+    The share `ROW_START` of an L2 latency is exposed per row; rows that share a page share it.
+    """
+    stride = plan.workload.n * plan.workload.element_bytes
+    exposed = ROW_START * here.l2_latency * min(1.0, stride / here.page_bytes)
+    return moved.row_starts * exposed
 
 
 def tlb_cycles(plan: GemmPlan, x: Extents, here: Machine) -> float:
@@ -209,8 +270,8 @@ def packing_cycles(plan: GemmPlan, x: Extents, panels: Panels, here: Machine) ->
             total += max(elements / lanes / here.stores, write)
     if plan.a is not Storage.IN_PLACE:
         elements = x.m * x.k * x.column_blocks
-        ports = elements * (1 / here.loads + 1 / here.stores)  # one element at a time: a transposition
-        total += max(ports, elements * s / _link(plan.workload.operand_bytes, here))
+        transposition = elements * TRANSPOSE_CYCLES
+        total += max(transposition, elements * s / _link(plan.workload.operand_bytes, here))
     return total
 
 

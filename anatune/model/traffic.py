@@ -40,11 +40,22 @@ class Extents:
 
 @dataclass(frozen=True)
 class Traffic:
-    """Bytes taken in by L1 (out of L2), by L2 (out of L3) and by L3 (out of memory), one thread."""
+    """Bytes of A and B that L1 takes out of L2, L2 out of L3 and L3 out of memory, one thread.
+
+    ``c`` are the bytes of C that move at the ends of tiles, out of and back into level ``c_level``
+    (2: L2, 3: L3, 4: memory). ``row_starts`` counts rows of B, read in place, that L1 does not have.
+    """
 
     l1: float
     l2: float
     l3: float
+    c: float
+    c_level: int
+    row_starts: float
+
+    def out_of(self, level: int) -> float:
+        """All bytes out of a level: 2 for L2, 3 for L3, 4 for memory."""
+        return (self.l1, self.l2, self.l3)[level - 2] + (self.c if self.c_level == level else 0.0)
 
 
 @dataclass(frozen=True)
@@ -101,7 +112,7 @@ def traffic(
     l3: CacheLevel | None,
     page_bytes: int = PAGE_BYTES,
 ) -> Traffic:
-    """Traffic of B3A2C0 with either operand packed or in place (counting as in ECM models).
+    """Traffic of B3A2C0 with either operand packed or in place (counted as in ECM models).
 
     Elements, times S: A passes L2->L1 once per column tile, m*k*ceil(n/nr), unless L1 keeps A_c;
     B once per row block, n*k*Ni, where L1 keeps B_r, else once per row tile; C is read and written
@@ -110,30 +121,29 @@ def traffic(
     """
     s = plan.workload.element_bytes
     a, b, c = x.m * x.k * s, x.n * x.k * s, x.m * x.n * s
-    updates = 2 * x.k_blocks
     packed = (b if plan.b is not Storage.IN_PLACE else 0) + (a if plan.a is not Storage.IN_PLACE else 0)
     everything = a + b + c + packed
-    into_l1 = (
-        a * (x.column_blocks if panels.a_in_l1 else x.column_tiles)
-        + b * (x.row_blocks if panels.b_in_l1 else x.row_tiles)
-        + c * updates
-        + _evicted_rows_of_a(plan, x, l1, page_bytes)
-    )
+    moved_c = 2.0 * c * x.k_blocks
     if keeps(l1, everything):
-        return Traffic(0.0, 0.0, 0.0)
+        return Traffic(0.0, 0.0, 0.0, 0.0, 2, 0.0)
+    b_passes = x.row_blocks if panels.b_in_l1 else x.row_tiles
+    into_l1 = a * (x.column_blocks if panels.a_in_l1 else x.column_tiles) + b * b_passes
+    into_l1 += _evicted_rows_of_a(plan, x, l1, page_bytes)
+    in_place = plan.b is Storage.IN_PLACE
+    row_starts = float(b_passes * x.k * x.column_tiles) if in_place else 0.0
     if l2 is not None and keeps(l2, everything):
-        return Traffic(into_l1, 0.0, 0.0)
+        return Traffic(into_l1, 0.0, 0.0, moved_c, 2, row_starts)
     b_turns = x.row_blocks
     if l2 is not None and keeps(l2, panels.a_block + panels.b_block):
         b_turns = 1
     if not panels.b_in_l1 and not panels.b_in_l2:
         b_turns = x.row_tiles
-    into_l2 = a * (x.column_blocks if panels.a_in_l2 else x.column_tiles) + b * b_turns + c * updates
+    into_l2 = a * (x.column_blocks if panels.a_in_l2 else x.column_tiles) + b * b_turns
     if l3 is not None and keeps(l3, plan.workload.operand_bytes + packed * plan.grid.threads):
-        return Traffic(into_l1, into_l2, 0.0)
+        return Traffic(into_l1, into_l2, 0.0, moved_c, 3, row_starts)
     kept = l3 is not None and keeps(l3, panels.b_block * plan.grid.threads)
-    into_l3 = a * x.column_blocks + b * (1 if kept else x.row_blocks) + c * updates
-    return Traffic(into_l1, into_l2, into_l3)
+    into_l3 = a * x.column_blocks + b * (1 if kept else x.row_blocks)
+    return Traffic(into_l1, into_l2, into_l3, moved_c, 4, row_starts)
 
 
 def _evicted_rows_of_a(plan: GemmPlan, x: Extents, l1: CacheLevel, page_bytes: int) -> float:
