@@ -148,6 +148,10 @@ class Profile:
     citations: tuple[Citation, ...] = ()  # one for each number
     assumed: tuple[str, ...] = ()  # dotted names of the facts whose source is of kind "assumed"
 
+    def __hash__(self) -> int:
+        """Of a few fields: the model looks profiles up hundreds of times for one plan."""
+        return hash((self.name, self.title, self.usable_threads, self.peak_flops))
+
     @property
     def core(self) -> CoreKind:
         """The fastest kind of core: the one that kernels are planned for."""

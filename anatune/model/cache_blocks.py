@@ -7,6 +7,7 @@ L1 keeps B_r, L2 keeps A_c, L3 keeps B_c. Each step starts from what the step be
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 from math import ceil
 
 from anatune.errors import require
@@ -178,6 +179,7 @@ def own_share(level: CacheLevel, core: CoreKind, threads: int) -> CacheLevel:
     return replace(level, sets=max(1, level.sets // sharers(level, core, threads)))
 
 
+@lru_cache(maxsize=64)
 def levels(machine: Profile, threads: int) -> tuple[CacheLevel | None, ...]:
     """L1, L2 and L3 as the model uses them; None for a level that does not exist.
 
@@ -226,19 +228,22 @@ def clamped_blocks(
     *,
     kc: int | None = None,
     threads: int = 1,
+    sharing_m: int | None = None,
     k_unit: int = 1,
 ) -> CacheBlocks:
     """Blocks for one product: kc, then mc from that kc, then nc from both; each clamped and even.
 
     After arXiv 2304.14480: kc = min(k, kc), mc = min(m, mc(kc)), nc = min(n, nc(mc, kc)); a small
     k makes mc larger, so that A_c still fills L2. ``kc`` replaces the rule for L1; ``k_unit`` is
-    what a dot-product instruction takes at once; ``threads`` share the loop over m.
+    what a dot-product instruction takes at once. ``threads`` share the caches; of them ``sharing_m``
+    (all, unless given) share the loop over m: 1 where ``m`` is already a thread's own.
     Without L2, m and the TLB bound mc; without L3, n and the TLB bound nc.
     Differs: blocks are evened out over their trips; and A_c gives way to B_c in a small L3.
     """
     for name, extent in (("m", m), ("n", n), ("k", k), ("threads", threads)):
         require(extent >= 1, WHY_EXTENT.format(name=name, extent=extent))
     core = machine.core
+    sharing_m = threads if sharing_m is None else sharing_m
     l1, l2, l3 = levels(machine, threads)
     if kc is None:
         require(l1 is not None, WHY_L1_MISSING.format(core=core.name))
@@ -251,11 +256,11 @@ def clamped_blocks(
     else:
         mc = extent_by_tlb(core.tlb, m, tile.mr, step_bytes)
     if l3 is None:
-        mc = balanced_mc(m, mc, tile.mr, threads)
+        mc = balanced_mc(m, mc, tile.mr, sharing_m)
         nc = extent_by_tlb(core.tlb, n, tile.nr, step_bytes)
     else:
         together = sharers(l3, core, threads)
         mc = min(mc, mc_beside_panel(l3, kc, element_bytes, threads=together))
-        mc = balanced_mc(m, mc, tile.mr, threads)
+        mc = balanced_mc(m, mc, tile.mr, sharing_m)
         nc = nc_occupied(l3, mc, kc, element_bytes, threads=together)
     return CacheBlocks(mc=mc, nc=even_out(n, nc, tile.nr, name="nc"), kc=kc)

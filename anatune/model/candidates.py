@@ -11,9 +11,8 @@ from anatune.errors import IllegalPlan, OptionError, require
 from anatune.hwprofile.profile import Profile
 from anatune.model.cache_blocks import clamped_blocks, default_kc, kc_half_l1
 from anatune.model.energy import static_joules
-from anatune.model.estimate import fma_cycles, machine, predict, tile_cycles
+from anatune.model.estimate import least_cycles, machine, predict
 from anatune.model.registers import check_tile, legal_tiles
-from anatune.model.traffic import Extents
 from anatune.plan import CodeTarget, Estimate, GemmPlan, MicroTile, Storage, ThreadGrid
 from anatune.workload import Matmul
 
@@ -82,7 +81,7 @@ def best(
     check_objective(objective)
     count = thread_count(profile, threads)
     shapes = sorted(
-        _shapes(profile, workload, count), key=lambda shape: _core_time(profile, workload, *shape)
+        _shapes(profile, workload, count), key=lambda shape: _least_time(profile, workload, *shape)
     )
     plans = (p for tile, grid in shapes[:PROMISING] for p in _plans(profile, workload, tile, grid))
     return _ordered(profile, plans, objective)
@@ -166,12 +165,10 @@ def _plan(
     profile: Profile, workload: Matmul, tile: MicroTile, grid: ThreadGrid, kc: int | None
 ) -> GemmPlan | None:
     """The plan of one tile, grid and limit of kc, or None where no cache block fits."""
-    rows = -(-workload.m // (tile.mr * grid.rows)) * tile.mr
-    columns = -(-workload.n // (tile.nr * grid.columns)) * tile.nr
-    m, n = min(rows, workload.m), min(columns, workload.n)
+    m, n = _thread_extents(workload, tile, grid)
     try:
         blocks = clamped_blocks(
-            profile, tile, m, n, workload.k, workload.element_bytes, kc=kc, threads=grid.threads
+            profile, tile, m, n, workload.k, workload.element_bytes, kc=kc, threads=grid.threads, sharing_m=1
         )
     except IllegalPlan:
         return None
@@ -184,10 +181,14 @@ def _plan(
     )
 
 
-def _core_time(profile: Profile, workload: Matmul, tile: MicroTile, grid: ThreadGrid) -> float:
-    """Cycles that no choice of blocks or packing can avoid."""
-    plan = _plan(profile, workload, tile, grid, None)
-    if plan is None:
-        return float("inf")
-    here, x = machine(profile, grid.threads), Extents.of(plan)
-    return fma_cycles(plan, x, here) + tile_cycles(plan, x, here) + here.barrier_cycles
+def _thread_extents(workload: Matmul, tile: MicroTile, grid: ThreadGrid) -> tuple[int, int]:
+    """Rows and columns of C of the thread that has most of them."""
+    rows = -(-workload.m // (tile.mr * grid.rows)) * tile.mr
+    columns = -(-workload.n // (tile.nr * grid.columns)) * tile.nr
+    return min(rows, workload.m), min(columns, workload.n)
+
+
+def _least_time(profile: Profile, workload: Matmul, tile: MicroTile, grid: ThreadGrid) -> float:
+    here = machine(profile, grid.threads)
+    m, n = _thread_extents(workload, tile, grid)
+    return here.barrier_cycles + least_cycles(tile, m, n, workload.k, here)

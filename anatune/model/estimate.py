@@ -11,7 +11,7 @@ from anatune.model.cache_blocks import levels
 from anatune.model.energy import joules
 from anatune.model.residency import PAGE_BYTES, keeps
 from anatune.model.traffic import Extents, Panels, Traffic, traffic
-from anatune.plan import Estimate, GemmPlan, Storage
+from anatune.plan import Estimate, GemmPlan, MicroTile, Storage
 
 OVERLAP = 10.0
 """Exponent p of T = (sum T_i^p)^(1/p): 1 adds the terms (ECM), infinity takes the largest (roofline).
@@ -128,7 +128,7 @@ def predict(profile: Profile, plan: GemmPlan) -> Estimate:
     x = Extents.of(plan)
     panels = Panels.of(plan, x, here.l1, here.l2, here.page_bytes)
     moved = traffic(plan, x, panels, here.l1, here.l2, here.l3, here.page_bytes)
-    kinds = _tile_kinds(plan, x)
+    kinds = tile_kinds(plan.tile, x.m, x.n)
     data = {
         "L2 bandwidth": moved.l1 / (here.l2_rate * LINK_SHARE),
         "L3 bandwidth": moved.l2 / (here.l3_rate * LINK_SHARE),
@@ -137,18 +137,18 @@ def predict(profile: Profile, plan: GemmPlan) -> Estimate:
         "TLB misses": tlb_cycles(plan, x, here),
     }
     added = {
-        "tile starts": tile_cycles(plan, x, here),
+        "tile starts": tile_cycles(kinds, x, here),
         "C": c_cycles(x, moved, here),
         "packing": packing_cycles(plan, x, panels, here),
         "threads": here.barrier_cycles,
     }
     loops = loop_cycles(kinds, x, here, sum(data.values()))
-    ports = {"multiply-add units": fma_cycles(plan, x, here), "load ports": load_cycles(plan, x, here)}
+    ports = {"multiply-add units": fma_cycles(kinds, x.k, here), "load ports": load_cycles(kinds, x.k, here)}
     return _estimate(plan, here, loops + sum(added.values()), {**ports, **data, **added}, moved)
 
 
 def loop_cycles(
-    kinds: list[tuple[int, int, int]], x: Extents, here: Machine, data_cycles: float
+    kinds: list[TileKind], x: Extents, here: Machine, data_cycles: float
 ) -> float:
     """Cycles of all tiles' loops along k; what comes from beyond L1 is spread over them evenly.
 
@@ -186,39 +186,53 @@ def _estimate(
     )
 
 
-def _tile_kinds(plan: GemmPlan, x: Extents) -> list[tuple[int, int, int]]:
-    """(count, rows, vectors) of the thread's tiles: whole ones and those at the edges."""
-    tile = plan.tile
-    rows = [(x.m // tile.mr, tile.mr), (1, x.m % tile.mr)]
-    columns = [(x.n // tile.nr, tile.vectors), (1, -(-(x.n % tile.nr) // tile.lanes))]
+TileKind = tuple[int, int, int]
+"""How many tiles of a thread have how many rows and how many vectors."""
+
+
+def tile_kinds(tile: MicroTile, m: int, n: int) -> list[TileKind]:
+    """The tiles that cover m x n elements of C: whole ones and those at the edges."""
+    rows = [(m // tile.mr, tile.mr), (1, m % tile.mr)]
+    columns = [(n // tile.nr, tile.vectors), (1, -(-(n % tile.nr) // tile.lanes))]
     return [(a * b, h, v) for a, h in rows for b, v in columns if a * b and h and v]
 
 
-def fma_cycles(plan: GemmPlan, x: Extents, here: Machine) -> float:
+def least_cycles(tile: MicroTile, m: int, n: int, k: int, here: Machine) -> float:
+    """Cycles that no choice of blocks and packing can avoid: ports, latency, one start a tile."""
+    return sum(
+        count
+        * (
+            TILE_START_CYCLES
+            + k
+            * max(rows * vectors / here.fma_per_cycle, here.fma_latency, (rows + vectors) / here.loads)
+        )
+        for count, rows, vectors in tile_kinds(tile, m, n)
+    )
+
+
+def fma_cycles(kinds: list[TileKind], k: int, here: Machine) -> float:
     """Cycles that the multiply-adds of all tiles need: a step along k issues mr*nv of them at N a cycle.
 
     Each accumulator takes one FMA a step and waits for the one before, so a step takes L at least
     (Low et al., register step, from the other side). Edge tiles run at their own, lower rate.
     """
-    return x.k * sum(
+    return k * sum(
         count * max(rows * vectors / here.fma_per_cycle, here.fma_latency)
-        for count, rows, vectors in _tile_kinds(plan, x)
+        for count, rows, vectors in kinds
     )
 
 
-def load_cycles(plan: GemmPlan, x: Extents, here: Machine) -> float:
+def load_cycles(kinds: list[TileKind], k: int, here: Machine) -> float:
     """Cycles of the load ports: mr elements of A, broadcast, and nv vectors of B a step along k."""
-    return x.k * sum(
-        count * (rows + vectors) / here.loads for count, rows, vectors in _tile_kinds(plan, x)
-    )
+    return k * sum(count * (rows + vectors) / here.loads for count, rows, vectors in kinds)
 
 
-def tile_cycles(plan: GemmPlan, x: Extents, here: Machine) -> float:
+def tile_cycles(kinds: list[TileKind], x: Extents, here: Machine) -> float:
     """Start of each tile's loop, and the ports' work on its C: read but for the first k block."""
     reads = (x.k_blocks - 1) / x.k_blocks
     per_block = sum(
         count * (TILE_START_CYCLES + rows * vectors * (1 / here.stores + reads / here.loads))
-        for count, rows, vectors in _tile_kinds(plan, x)
+        for count, rows, vectors in kinds
     )
     return x.k_blocks * per_block
 
