@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import signal
 import subprocess
 import sys
 import warnings
@@ -14,7 +16,7 @@ from click.testing import CliRunner
 
 from anatune import errors
 from anatune.cli.program import app, status_of
-from anatune.cli.show import plain, print_table
+from anatune.cli.show import plain, print_table, progress
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMANDS = ("host", "profile", "plan", "explain", "why-not", "tune", "compare")
@@ -134,6 +136,34 @@ def test_interruption_has_its_own_status(interruption, capsys):
     assert capsys.readouterr().err == "anatune: interrupted\n"
 
 
+def test_an_interruption_that_somebody_swallowed_is_not_forgotten():
+    reached = []
+    with pytest.raises(KeyboardInterrupt), progress() as tell:
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        reached.append("compiled")
+        tell("next")
+        reached.append("next")
+    assert reached == ["compiled"]
+
+
+@pytest.mark.parametrize("error", [None, errors.WorkerError("worker died")])
+def test_an_interruption_outweighs_how_the_work_ended(error):
+    with pytest.raises(KeyboardInterrupt), progress():
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        if error:
+            raise error
+
+
+def test_progress_leaves_other_errors_and_the_handler_alone():
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(errors.WorkerError), progress() as tell:
+        tell("one")
+        raise errors.WorkerError("worker died")
+    assert signal.getsignal(signal.SIGINT) is before
+
+
 @pytest.mark.parametrize(("value", "shown"), [("1", True), ("0", False), ("", False)])
 def test_traceback_only_where_it_is_asked_for(value, shown, capsys, monkeypatch):
     monkeypatch.setenv("ANATUNE_DEBUG", value)
@@ -225,9 +255,9 @@ def test_plain_has_only_what_json_has():
 
 
 def test_tables_in_a_pipe_are_neither_folded_nor_coloured(capsys):
-    print_table(("name", "note"), [("a", "word " * 20), ("b", "[red]")])
+    print_table(("name", "note"), [("a", "word " * 60), ("b", "[red]")])
     lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
-    assert lines[2].split() == ["a", *["word"] * 20]
+    assert lines[2].split() == ["a", *["word"] * 60]
     assert lines[3].endswith("[red]")
 
 

@@ -39,7 +39,7 @@ def test_tune_model_only_keeps_the_kernel(words, tmp_path):
 def test_tune_prints_the_race_and_the_pick(words):
     done = invoke("tune", *words, "--budget", "2")
     assert (done.exit_code, done.stderr) == (0, "")
-    assert done.stdout.splitlines()[0].split()[-3:] == ["predicted", "measured", "+-"]
+    assert done.stdout.splitlines()[0].split()[-4:] == ["predicted", "measured", "+-", "outcome"]
     assert "measured  " in done.stdout
 
 

@@ -87,7 +87,9 @@ def test_idle_is_waited_for_and_not_for_ever(monkeypatch):
     assert slept == [competitors.IDLE_STEP_S] * 2
     busy = iter(range(1000))
     monkeypatch.setattr(competitors.time, "process_time", lambda: next(busy))
-    monkeypatch.setattr(competitors.time, "perf_counter", lambda: slept.append(0.0) or 0.1 * len(slept))
+    monkeypatch.setattr(
+        competitors.time, "perf_counter", lambda: slept.append(0.0) or 0.1 * len(slept)
+    )
     competitors.wait_until_idle()
     assert len(slept) < 40
 

@@ -46,7 +46,6 @@ def compare(
     print_table(
         ("library", "setting", "time", "+-", "rate", "note"),
         [_line(found, row) for row in found.rows],
-        left=2,
     )
     if found.ratio is not None:
         click.echo(f"{found.ratio:.2f} times the speed of the fastest other")

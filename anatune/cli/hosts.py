@@ -61,9 +61,10 @@ def host(budget: str | None, as_json: bool) -> None:
 
     with progress() as tell:
         machine = detect(tell)
-        if not as_json:
-            click.echo(_describe(machine))
-        runs = []
+    if not as_json:
+        click.echo(_describe(machine))
+    runs = []
+    with progress() as tell:
         for threads in sorted({1, machine.usable_threads}):
             for shape in FIRST_SET:
                 tell(f"tuning {'x'.join(map(str, shape))}, threads: {threads}")
@@ -71,7 +72,7 @@ def host(budget: str | None, as_json: bool) -> None:
     if as_json:
         return print_json({"profile": machine.name, "runs": [_fields(run) for run in runs]})
     columns = ("product", "plan", "threads", "predicted", "measured", "rate", "of peak")
-    print_table(columns, [_line(run) for run in runs], left=2)
+    print_table(columns, [_line(run) for run in runs])
 
 
 def _tune(

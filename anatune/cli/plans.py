@@ -117,8 +117,8 @@ def _print_result(result: Result) -> None:
     w, timing = result.workload, result.measured
     tried = [c for c in result.candidates if c.measurement.outcome is not Outcome.SKIPPED]
     if tried:
-        columns = ("model's order", "plan", "outcome", "predicted", "measured", "+-")
-        print_table(columns, [_line(c) for c in tried], left=3)
+        columns = ("model's order", "plan", "predicted", "measured", "+-", "outcome")
+        print_table(columns, [_line(c) for c in tried])
     click.echo(f"{w}: {result.plan}")
     click.echo(f"predicted {_time_and_rate(w, result.predicted.seconds)}")
     if timing is not None:
@@ -132,10 +132,10 @@ def _line(candidate: Candidate) -> tuple[str, ...]:
     return (
         str(candidate.rank),
         str(candidate.plan),
-        measurement.note or measurement.outcome.value,
         seconds(candidate.predicted.seconds),
         seconds(candidate.seconds),
         seconds(measurement.timing.spread_s if measurement.timing else None),
+        measurement.note or measurement.outcome.value,
     )
 
 

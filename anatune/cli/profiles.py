@@ -49,7 +49,7 @@ def list_(as_json: bool) -> None:
     found = [load_profile(name) for name in profiles()]
     if as_json:
         return print_json([{"name": p.name, "title": p.title, "isa": p.target.isa} for p in found])
-    print_table(("name", "machine", "instruction set"), [_line(p) for p in found], left=3)
+    print_table(("name", "machine", "instruction set"), [_line(p) for p in found])
 
 
 def _line(one: Profile) -> tuple[str, str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,10 +16,12 @@ import click
 
 from anatune.units import FLOP_RATE, TIME
 
-WIDTH = 200
+WIDTH = 1000
 """Columns of a table that goes to a file or a pipe: wide enough that nothing is folded."""
 
 NONE = "-"
+
+Tell = Callable[[str], None]
 
 
 def print_json(value: Any) -> None:
@@ -41,16 +44,19 @@ def plain(value: Any) -> Any:
     return value if value is None or isinstance(value, (bool, int, str)) else str(value)
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> None:
-    """A table on standard output; the first ``left`` columns are text, the others end flush."""
+NUMBERS = ("threads", "predicted", "measured", "time", "+-", "rate", "of peak")
+"""Titles of columns whose cells end flush."""
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table on standard output."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for number, title in enumerate(columns):
-        justify: Any = "left" if number < left else "right"
-        table.add_column(title, justify=justify, overflow="fold")
+    for title in columns:
+        table.add_column(title, justify="right" if title in NUMBERS else "left", overflow="fold")
     for row in rows:
         table.add_row(*row)
     console = Console(markup=False, emoji=False, highlight=False)
@@ -60,8 +66,38 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], left: int
 
 
 @contextmanager
-def progress() -> Iterator[Callable[[str], None]]:
-    """A function that shows what is going on, on standard error, where that is a terminal."""
+def progress() -> Iterator[Tell]:
+    """A function that shows what is going on, on standard error, where that is a terminal.
+
+    It is also where an interruption is kept in mind: one that comes in the middle of a compilation
+    is turned into that compilation's failure by TVM, and one that also ends a worker into a dead worker.
+    """
+    interruptions: list[int] = []
+
+    def remember(number: int, _frame: object) -> None:
+        interruptions.append(number)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, remember)
+    try:
+        with _status_line() as show:
+            yield lambda text: _show_unless(interruptions, show, text)
+    except Exception:
+        _show_unless(interruptions)
+        raise
+    finally:
+        signal.signal(signal.SIGINT, before)
+    _show_unless(interruptions)
+
+
+def _show_unless(interruptions: list[int], show: Tell = lambda text: None, text: str = "") -> None:
+    if interruptions:
+        raise KeyboardInterrupt
+    show(text)
+
+
+@contextmanager
+def _status_line() -> Iterator[Tell]:
     if not sys.stderr.isatty():
         yield lambda text: None
         return
