@@ -1,0 +1,276 @@
+"""What the benchmarks share: lists of products, statistics, taking turns, tables, the machine's line.
+
+Nothing here measures by itself; run one of the other files.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from datetime import date
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import anatune as at
+from anatune.errors import AnatuneError, OptionError, WorkerError, require
+
+if TYPE_CHECKING:
+    from anatune.hwprofile import Profile
+    from anatune.measure.runner import LocalRunner
+    from anatune.plan import GemmPlan
+
+LIST = Path(__file__).resolve().parent / "gemm.csv"
+"""Products of networks, squares and odd ones: name, m, n, k, and how often one run computes it."""
+
+COLUMNS = ("name", "m", "n", "k", "count")
+
+BATCH_S = 0.010
+"""Length of a timed batch, seconds: thousands of ticks of the timer, a fraction of a scheduler's drift."""
+
+SETTLE_S = 0.03
+"""Pause before a turn, seconds: idle threads of OpenBLAS spin for 2^26 cycles before they sleep, those
+of TVM for less; two libraries must not spin at each other."""
+
+PATIENCE_S = 120.0
+"""A process that has not answered after this many seconds is taken to hang."""
+
+WIDTH = 220
+"""Columns of a table that goes to a file: wide enough that nothing is folded."""
+
+
+@dataclass(frozen=True)
+class Product:
+    """One line of a list: C[m, n] = A[m, k] B[k, n], ``count`` times in one run of its network."""
+
+    name: str
+    m: int
+    n: int
+    k: int
+    count: int = 1
+
+    @property
+    def flops(self) -> int:
+        return 2 * self.m * self.n * self.k
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.m}x{self.n}x{self.k}".strip()
+
+
+def read_products(path: str | Path = LIST) -> list[Product]:
+    """The products in a CSV file with the columns name, m, n, k, count.
+
+    Raises:
+        OptionError: a missing column, or a line whose extents are no whole numbers above 0.
+    """
+    with open(path, newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        header = tuple(reader.fieldnames or ())
+        require(header == COLUMNS, f"{path}: columns {header}, not {COLUMNS}", OptionError)
+        return [_product(line, f"{path}:{reader.line_num}") for line in reader]
+
+
+def _product(line: dict[str, Any], where: str) -> Product:
+    try:
+        product = Product(line["name"], *(int(line[column]) for column in COLUMNS[1:]))
+    except (TypeError, ValueError):
+        raise OptionError(f"{where}: m, n, k, count must be whole numbers, found {line}") from None
+    smallest = min(product.m, product.n, product.k, product.count)
+    require(
+        smallest >= 1, f"{where}: m, n, k, count must be 1 or more, found {smallest}", OptionError
+    )
+    return product
+
+
+def geomean(values: Iterable[float]) -> float:
+    """Geometric mean of numbers above 0; nan of none."""
+    logs = [math.log(value) for value in values]
+    return math.exp(statistics.fmean(logs)) if logs else math.nan
+
+
+def kendall_tau(x: Sequence[float], y: Sequence[float]) -> float:
+    """Kendall's tau-b: 1 for the same order, -1 for the reverse; nan where one has no order at all.
+
+    (concordant - discordant) / sqrt(pairs untied in x * pairs untied in y) (Kendall, Biometrika 1945).
+    """
+    import numpy as np
+
+    a, b = np.asarray(x, float), np.asarray(y, float)
+    agree = untied_a = untied_b = 0
+    for i in range(len(a)):
+        of_a, of_b = np.sign(a[i] - a[i + 1 :]), np.sign(b[i] - b[i + 1 :])
+        agree += int((of_a * of_b).sum())
+        untied_a += int(np.count_nonzero(of_a))
+        untied_b += int(np.count_nonzero(of_b))
+    return agree / math.sqrt(untied_a * untied_b) if untied_a and untied_b else math.nan
+
+
+@dataclass
+class Entrant:
+    """Somebody who takes turns: ``batch(calls)`` gives seconds per call over so many calls."""
+
+    name: str
+    batch: Callable[[int], float] | None  # None: it failed, and `note` says how
+    note: str = ""
+    calls: int = 0  # per batch; 0 as long as nobody knows
+    samples: list[float] = field(default_factory=list)
+
+    @property
+    def seconds(self) -> float | None:
+        """Median of the samples; None where there are none."""
+        return statistics.median(self.samples) if self.samples else None
+
+
+def take_turns(
+    entrants: Sequence[Entrant],
+    rounds: int,
+    batch_s: float = BATCH_S,
+    rest: Callable[[float], Any] = time.sleep,
+) -> None:
+    """``rounds`` batches of each, every second round backwards, so that a drift meets all alike."""
+    for number in range(rounds):
+        for entrant in entrants if number % 2 == 0 else reversed(entrants):
+            if entrant.batch is None:
+                continue
+            rest(SETTLE_S)
+            try:
+                if not entrant.calls:
+                    entrant.calls = max(1, math.ceil(batch_s / max(entrant.batch(1), 1e-9)))
+                entrant.samples.append(entrant.batch(entrant.calls))
+            except WorkerError as error:
+                entrant.note, entrant.batch = str(error), None
+
+
+def kernel_entrant(name: str, runner: LocalRunner, plan: GemmPlan, predicted_s: float) -> Entrant:
+    """A kernel of ours, built and verified, ready to take turns; or why it cannot."""
+    from anatune.measure.outcome import Outcome
+
+    ready = runner.prepare(plan, predicted_s)
+    if ready.outcome is not Outcome.OK:
+        return Entrant(name, None, f"{ready.outcome.value}: {ready.note}")
+    return Entrant(name, lambda calls: runner.sample(plan, calls, predicted_s))
+
+
+def numpy_entrant(
+    product: Product, threads: int, core_type: str | None, stack: ExitStack
+) -> Entrant:
+    """``numpy.matmul`` in a process of its own, checked; OpenBLAS is told ``core_type`` if given."""
+    from anatune.measure.worker import Worker
+
+    workload = at.matmul(product.m, product.n, product.k)
+    served = "anatune.report.competitors:NumpyMatmul"
+    worker = stack.enter_context(Worker(served, (workload, threads, core_type), threads))
+    name = core_type or "as installed"
+    try:
+        wrong = str(worker.call("check", timeout_s=PATIENCE_S))
+    except WorkerError as error:
+        wrong = str(error)
+    if wrong:
+        return Entrant(name, None, wrong)
+    return Entrant(name, lambda calls: float(worker.call("sample", calls, timeout_s=PATIENCE_S)))
+
+
+def probed_peaks(profile: Profile, threads: Sequence[int]) -> dict[int, float]:
+    """FLOP/s of multiply-adds in registers, measured now, for each number of threads (seconds)."""
+    from anatune.measure.probe import probe_profile
+
+    measured = {t: probe_profile(replace(profile, usable_threads=t)) for t in threads}
+    return {t: dict(found.peak_all_flops)["float32"] for t, found in measured.items()}
+
+
+def machine_facts(profile: Profile) -> dict[str, str]:
+    """What the figures hold for: the machine and the versions of what was compared."""
+    import numpy as np
+
+    load = f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
+    blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
+    return {
+        "machine": profile.brand or profile.title,
+        "target": profile.target.mcpu,
+        "usable threads": str(profile.usable_threads),
+        "virtual": "yes" if profile.virtualized else "no",
+        "anatune": at.__version__,
+        "numpy": np.__version__,
+        str(blas["name"]): str(blas["version"]),
+        "TVM": _version("apache-tvm"),
+        "load before": load,
+        "date": date.today().isoformat(),
+    }
+
+
+def _version(distribution: str) -> str:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return "of unknown version"
+
+
+def facts_line(facts: dict[str, str]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in facts.items())
+
+
+def write_json(path: str | Path | None, value: Any) -> None:
+    """``value`` as a JSON file that is complete or absent; None: nowhere."""
+    if path is None:
+        return
+    path = Path(path)
+    unfinished = path.with_name(path.name + ".part")
+    unfinished.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+    unfinished.replace(path)
+
+
+def print_table(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "", left: int = 1
+) -> None:
+    """A table on standard output; the first ``left`` columns are text, the others end flush."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False)
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="left" if number < left else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    console = Console(markup=False, emoji=False, highlight=False)
+    if not console.is_terminal:
+        console.width = WIDTH
+    console.print(table)
+
+
+def thread_counts(text: str) -> list[int]:
+    """ "1,2" as [1, 2]. Raises OptionError for anything else."""
+    try:
+        counts = [int(part) for part in text.split(",")]
+    except ValueError:
+        counts = []
+    wanted = f"threads = {text!r}: whole numbers above 0, such as 1,2"
+    require(bool(counts) and min(counts) >= 1, wanted, OptionError)
+    return counts
+
+
+def read_shape(text: str) -> Product:
+    """ "256x64x32" as a product. Raises OptionError for anything else."""
+    parts = text.split("x")
+    whole = len(parts) == 3 and all(part.isdecimal() for part in parts)
+    require(whole, f"shape = {text!r}: three whole numbers, such as 256x256x256", OptionError)
+    return Product("", *map(int, parts))
+
+
+def in_one_line(error: AnatuneError) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def run(command: Callable[[], None]) -> None:
+    """Run a benchmark's command; what a user can mend is told in one line, without a traceback."""
+    try:
+        command()
+    except AnatuneError as error:
+        raise SystemExit(in_one_line(error)) from None
