@@ -42,12 +42,13 @@ class Run:
         return self.plan.workload
 
     @property
-    def flops_per_s(self) -> float:
-        return self.workload.flops / (self.measured_s or self.predicted_s)
+    def flops_per_s(self) -> float | None:
+        return self.workload.flops / self.measured_s if self.measured_s else None
 
     @property
     def peak_share(self) -> float | None:
-        return self.flops_per_s / self.peak_flops if self.peak_flops else None
+        reached, peak = self.flops_per_s, self.peak_flops
+        return reached / peak if reached and peak else None
 
 
 @click.command()
@@ -56,7 +57,8 @@ class Run:
 def host(budget: str | None, as_json: bool) -> None:
     """Detect and probe this machine, tune a first set.
 
-    The profile is kept for the next time, and the table says what was reached."""
+    The profile is kept for the next time, and the table says what was reached.
+    """
     from anatune.machine import detect
 
     with progress() as tell:
@@ -71,7 +73,7 @@ def host(budget: str | None, as_json: bool) -> None:
                 runs.append(_tune(machine, shape, threads, read_budget(budget)))
     if as_json:
         return print_json({"profile": machine.name, "runs": [_fields(run) for run in runs]})
-    columns = ("product", "plan", "threads", "predicted", "measured", "rate", "of peak")
+    columns = ("m x n x k", "tile", "threads", "predicted", "measured", "rate", "of peak")
     print_table(columns, [_line(run) for run in runs])
 
 
@@ -95,8 +97,8 @@ def _tune(
 
 def _line(run: Run) -> tuple[str, ...]:
     return (
-        str(run.workload),
-        str(run.plan),
+        f"{run.workload.m} x {run.workload.n} x {run.workload.k}",
+        f"{run.plan.tile.mr}x{run.plan.tile.nr}",
         str(run.threads),
         seconds(run.predicted_s),
         seconds(run.measured_s),
