@@ -97,7 +97,7 @@ def _tune(
 
 def _line(run: Run) -> tuple[str, ...]:
     return (
-        f"{run.workload.m} x {run.workload.n} x {run.workload.k}",
+        f"{run.workload.m}x{run.workload.n}x{run.workload.k}",
         f"{run.plan.tile.mr}x{run.plan.tile.nr}",
         str(run.threads),
         seconds(run.predicted_s),
