@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -39,6 +40,7 @@ class LocalRunner:
         self._worker = Worker(
             "anatune.measure.bench:Bench", (plan.workload,), threads=plan.grid.threads
         )
+        self._numbers = itertools.count()
         self._paths: dict[GemmPlan, str] = {}
         self.kernels: dict[GemmPlan, object] = {}
 
@@ -57,7 +59,8 @@ class LocalRunner:
 
         try:
             kernel = build(plan)
-            path = write_loadable(kernel.executable, Path(self._folder.name) / f"kernel{len(self._paths)}")
+            # A name is used once: the loader would hand out a library of that name that it has open.
+            path = write_loadable(kernel.executable, Path(self._folder.name) / f"kernel{next(self._numbers)}")
         except BuildError as error:
             return Measurement(Outcome.COMPILE_ERROR, note=str(error))
         try:

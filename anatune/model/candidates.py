@@ -4,25 +4,26 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import product
+from numbers import Integral
 
 from anatune.errors import IllegalPlan, OptionError, require
 from anatune.hwprofile.profile import Profile
 from anatune.model.cache_blocks import clamped_blocks, default_kc, kc_half_l1
-from anatune.model.energy import static_joules
+from anatune.model.energy import joules, static_joules
 from anatune.model.estimate import least_cycles, machine, predict
 from anatune.model.registers import check_tile, legal_tiles
-from anatune.plan import CodeTarget, Estimate, GemmPlan, MicroTile, Storage, ThreadGrid
+from anatune.plan import CacheBlocks, CodeTarget, Estimate, GemmPlan, MicroTile, Storage, ThreadGrid
 from anatune.workload import Matmul
 
 Ranked = tuple[GemmPlan, Estimate]
 
-KC_STRETCH = 2
-"""Multiple of the model's kc that is a candidate too: hand-tuned libraries stream A_r from L2 with a
-longer B_r than L1 keeps (AMD's Zen 5 sgemm: 480 where the L1 rule gives 256)."""
+KC_STRETCHES = (2, 4, 8)
+"""Multiples of the model's kc that are candidates too: a longer B_r streams from L2, and C moves less
+often. Hand-tuned libraries do so (AMD's Zen 5 sgemm: 480 where the L1 rule gives 256)."""
 
-PROMISING = 12
+PROMISING = 8
 """Pairs of tile and thread grid that `best` looks at closely, those with the least core time."""
 
 PER_TILE = 2
@@ -48,20 +49,20 @@ def measured_cost(ranked: Ranked, seconds: float, objective: str) -> float:
 def check_objective(objective: str) -> None:
     """Raise OptionError for an objective that is not one of `OBJECTIVES`."""
     known = ", ".join(repr(o) for o in OBJECTIVES)
-    require(objective in OBJECTIVES, f"objective = {objective!r}: one of {known}", OptionError)
+    require(objective in tuple(OBJECTIVES), f"objective = {objective!r}: one of {known}", OptionError)
 
 
 def thread_count(profile: Profile, threads: int | None) -> int:
     """``threads`` where given and possible, else all that the profile says may be used."""
     if threads is None:
         return profile.usable_threads
-    whole = isinstance(threads, int) and not isinstance(threads, bool)
+    whole = isinstance(threads, Integral) and not isinstance(threads, bool)
     require(
         whole and 1 <= threads <= profile.usable_threads,
         f"threads = {threads!r}: profile {profile.name} has 1 to {profile.usable_threads} usable threads",
         OptionError,
     )
-    return threads
+    return int(threads)
 
 
 def rank(
@@ -80,8 +81,10 @@ def best(
     """The plans of the `PROMISING` shapes, best first: `rank` without those that cannot win."""
     check_objective(objective)
     count = thread_count(profile, threads)
+    weight = OBJECTIVES[objective]
     shapes = sorted(
-        _shapes(profile, workload, count), key=lambda shape: _least_time(profile, workload, *shape)
+        _shapes(profile, workload, count),
+        key=lambda shape: weight(_floor(profile, workload, *shape)),
     )
     plans = (p for tile, grid in shapes[:PROMISING] for p in _plans(profile, workload, tile, grid))
     return _ordered(profile, plans, objective)
@@ -145,20 +148,31 @@ def _plans(
     profile: Profile, workload: Matmul, tile: MicroTile, grid: ThreadGrid
 ) -> Iterator[GemmPlan]:
     """Plans of one tile and grid: each kc worth trying, each operand packed or in place."""
-    first = _plan(profile, workload, tile, grid, None)
-    if first is None:
-        return
     l1 = machine(profile, grid.threads).l1
     by_rule = default_kc(l1, tile, workload.element_bytes)
-    limits = {kc_half_l1(l1, tile, workload.element_bytes), KC_STRETCH * by_rule}
-    others = [_plan(profile, workload, tile, grid, limit) for limit in sorted(limits) if limit]
+    half = kc_half_l1(l1, tile, workload.element_bytes)
+    limits = (by_rule, *(s * by_rule for s in KC_STRETCHES), half)
     seen = set()
-    for plan in (first, *others):
-        if plan is None or plan.blocks in seen:
+    for limit in filter(None, limits):
+        plan = _plan(profile, workload, tile, grid, limit)
+        if plan is None or plan.blocks.kc in seen:
             continue
-        seen.add(plan.blocks)
+        seen.add(plan.blocks.kc)
         for a, b in STORAGES:
             yield replace(plan, a=a, b=b)
+        streaming = _streaming_a(plan)
+        if streaming != plan.blocks:
+            for b in (Storage.IN_PLACE, Storage.PACKED_ON_FIRST_USE):
+                yield replace(plan, b=b, blocks=streaming)
+
+
+def _streaming_a(plan: GemmPlan) -> CacheBlocks:
+    """Blocks for which a micro-panel of B stays and all of A streams past it: one block of rows.
+
+    The paper keeps A_c in L2 instead; where the link out of the next level feeds A fast enough this
+    order spares a long kc the second and later passes over B and C.
+    """
+    return CacheBlocks(kc=plan.blocks.kc, mc=plan.thread_rows, nc=plan.tile.nr)
 
 
 def _plan(
@@ -188,7 +202,17 @@ def _thread_extents(workload: Matmul, tile: MicroTile, grid: ThreadGrid) -> tupl
     return min(rows, workload.m), min(columns, workload.n)
 
 
-def _least_time(profile: Profile, workload: Matmul, tile: MicroTile, grid: ThreadGrid) -> float:
+@dataclass(frozen=True)
+class _Floor:
+    """What no plan of a tile and a thread grid comes below; it orders them as an Estimate would."""
+
+    seconds: float
+    joules: float
+
+
+def _floor(profile: Profile, workload: Matmul, tile: MicroTile, grid: ThreadGrid) -> _Floor:
     here = machine(profile, grid.threads)
     m, n = _thread_extents(workload, tile, grid)
-    return here.barrier_cycles + least_cycles(tile, m, n, workload.k, here)
+    # Seconds, as the clock differs between one thread and several.
+    seconds = (here.barrier_cycles + least_cycles(tile, m, n, workload.k, here)) / here.hz
+    return _Floor(seconds, joules(workload, {}, seconds, grid.threads))

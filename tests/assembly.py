@@ -1,0 +1,66 @@
+"""Reads what LLVM writes: loops that jump to their own head, their multiply-adds, vectors, stack use."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+LABEL = re.compile(r"^(\.LBB[\w.]+):")  # others mark lines for the debugger
+BRANCH = re.compile(r"^\s+(?:j\w+|b(?:\.\w+)?|cbn?z|tbn?z)\s.*?(\.?L[\w.$]+)\s*(?:[#/@;].*)?$")
+MULTIPLY_ADD = re.compile(r"^\s+(vf(?:n?m(?:add|sub))\d+ps|f(?:ml[as]|n?m(?:add|sub)))\s+(.*)$")
+FUNCTION = re.compile(r"^[A-Za-z_][\w.$]*:")
+FRAME = re.compile(r"^\s+(?:movq\s+%rsp, %rbp|mov\s+x29, sp|add\s+x29, sp)")
+STACK = re.compile(r"\(%rsp[,)]|\[sp[],]")
+FRAME_OR_STACK = re.compile(r"\(%r[sb]p[,)]|\[(?:sp|x29)[],]")
+VECTOR = re.compile(r"%[xyz]mm(\d+)|\b[vqz](\d+)\b")
+
+
+@dataclass(frozen=True)
+class Loop:
+    """A basic block that branches back to its own label."""
+
+    lines: tuple[str, ...]
+    framed: bool = False  # the function keeps a frame pointer: otherwise it is a register as any
+
+    @property
+    def multiply_adds(self) -> int:
+        return sum(bool(MULTIPLY_ADD.match(line)) for line in self.lines)
+
+    @property
+    def stack_lines(self) -> list[str]:
+        """Lines that name the stack: spilled vectors, or an address that is kept there."""
+        stack = FRAME_OR_STACK if self.framed else STACK
+        return [line for line in self.lines if stack.search(line)]
+
+    @property
+    def spilled_vectors(self) -> list[str]:
+        return [line for line in self.stack_lines if VECTOR.search(line)]
+
+    @property
+    def vector_registers(self) -> set[int]:
+        found = VECTOR.findall("\n".join(self.lines))
+        return {int(x86 or arm) for x86, arm in found}
+
+
+def loops(text: str) -> list[Loop]:
+    """All blocks that jump to their own head."""
+    found: list[Loop] = []
+    head, block, framed = "", [], False
+    for line in text.splitlines():
+        if FUNCTION.match(line):
+            framed = False
+        framed = framed or bool(FRAME.match(line))
+        label = LABEL.match(line)
+        if label:
+            head, block = label[1], []
+            continue
+        block.append(line)
+        jump = BRANCH.match(line)
+        if jump and head and jump[1] == head:
+            found.append(Loop(tuple(block), framed))
+    return found
+
+
+def hot_loops(text: str) -> list[Loop]:
+    """The loops that multiply and add."""
+    return [loop for loop in loops(text) if loop.multiply_adds]
