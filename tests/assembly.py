@@ -1,4 +1,4 @@
-"""Reads what LLVM writes: loops that jump to their own head, their multiply-adds, vectors, stack use."""
+"""Reads what LLVM writes: loops that jump to their own head, multiply-adds, vectors, the stack."""
 
 from __future__ import annotations
 

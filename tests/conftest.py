@@ -1,4 +1,4 @@
-"""What all tests share: no deadline for examples, a cache folder of their own, golden files, ISA skips."""
+"""What all tests share: no deadlines, a cache folder of their own, golden files, skips by ISA."""
 
 from __future__ import annotations
 
@@ -64,9 +64,24 @@ def cache_folder(cache_root, monkeypatch) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def here():
+    """The shipped profile with the widest vectors whose code runs on this machine."""
+    pytest.importorskip("tvm")
+    from anatune.codegen.target import runs_here
+    from anatune.hwprofile import load_profile, profiles
+    from anatune.plan import CodeTarget
+
+    cpus = [profile for profile in map(load_profile, profiles()) if profile.cores]
+    able = [profile for profile in cpus if runs_here(CodeTarget.of(profile.target))]
+    if not able:
+        pytest.skip("no shipped profile's code runs here")
+    return max(able, key=lambda profile: (profile.core.vector_bits, profile.name))
+
+
 @pytest.fixture
 def golden(request) -> Callable[[str, str], None]:
-    """``golden(name, text)``: ``text`` must equal the file; ``--update-golden`` writes it instead."""
+    """``golden(name, text)``: the file must hold ``text``; `--update-golden` writes it."""
 
     def compare(name: str, text: str) -> None:
         file = GOLDEN / name
@@ -75,7 +90,9 @@ def golden(request) -> Callable[[str, str], None]:
             file.write_text(text, encoding="utf-8")
             return
         kept = file.read_text(encoding="utf-8") if file.exists() else ""
-        lines = difflib.unified_diff(kept.splitlines(), text.splitlines(), str(file), "now", lineterm="")
+        lines = difflib.unified_diff(
+            kept.splitlines(), text.splitlines(), str(file), "now", lineterm=""
+        )
         assert kept == text, "\n".join([*lines, "if this is wanted: pytest --update-golden"])
 
     return compare

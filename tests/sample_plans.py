@@ -14,7 +14,9 @@ BASE_BITS = 128
 """Vectors that x86-64 and AArch64 always have."""
 
 
-def plan(m: int, n: int, k: int, mr: int, nr: int, lanes: int, *, mc=None, nc=None, kc=None, **rest) -> GemmPlan:
+def plan(
+    m: int, n: int, k: int, mr: int, nr: int, lanes: int, *, mc=None, nc=None, kc=None, **rest
+) -> GemmPlan:
     """A plan in few words; blocks that are not given cover the product."""
     blocks = CacheBlocks(mc=mc or m, nc=nc or n, kc=kc or k)
     tile = MicroTile(mr=mr, nr=nr, lanes=lanes)
@@ -29,7 +31,9 @@ def host_target() -> CodeTarget:
 
     facts = llvm_facts()
     isa = facts.triple.split("-")[0]
-    return CodeTarget.of(Target(isa=isa, mcpu=facts.mcpu, triple=facts.triple, features=facts.features))
+    return CodeTarget.of(
+        Target(isa=isa, mcpu=facts.mcpu, triple=facts.triple, features=facts.features)
+    )
 
 
 def host_lanes() -> int:
@@ -40,7 +44,9 @@ def host_lanes() -> int:
 
 
 @st.composite
-def plans(draw, target: CodeTarget = ANY_TARGET, lanes=st.sampled_from([1, 4, 8, 16]), most: int = 5000) -> GemmPlan:
+def plans(
+    draw, target: CodeTarget = ANY_TARGET, lanes=st.sampled_from([1, 4, 8, 16]), most: int = 5000
+) -> GemmPlan:
     """Any plan, extents up to ``most``: blocks are multiples of the tile, or cover the thread."""
     workload = Matmul(**{e: draw(st.integers(1, most)) for e in ("m", "n", "k")})
     width = draw(lanes)

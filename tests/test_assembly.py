@@ -1,4 +1,4 @@
-"""The model against what the compiler made of it: multiply-adds per loop, no spills, the right vectors.
+"""The model against what the compiler made of it: multiply-adds, registers, the right vectors.
 
 Everything is cross-compiled: no test here needs the machine that it compiles for.
 """
@@ -67,7 +67,9 @@ def test_accumulators_are_in_registers(case):
     p = kernel(*case).plan
     core = load_profile(case[0]).core
     least = min(rows * vectors for rows, vectors in tiles(p))
-    largest = max(hot_loops(kernel(*case).source("asm")), key=lambda loop: len(loop.vector_registers))
+    largest = max(
+        hot_loops(kernel(*case).source("asm")), key=lambda loop: len(loop.vector_registers)
+    )
     assert registers_needed(p.tile.mr, p.tile.vectors) <= core.vector_registers
     for loop in hot_loops(kernel(*case).source("asm")):
         assert least < len(loop.vector_registers) <= core.vector_registers
@@ -84,7 +86,7 @@ def test_vectors_are_those_of_the_profile(shape):
 
 
 def test_a_tile_that_does_not_fit_spills():
-    """28 accumulators, 4 vectors of B and one of A are 33 of 32 registers: the test above can fail."""
+    """28 accumulators, 4 vectors of B and 1 of A: 33 of 32 registers, so the test above can fail."""
     target = CodeTarget.of(load_profile("zen5").target)
 
     def spills(mr: int) -> bool:

@@ -1,4 +1,4 @@
-"""What users get wrong: one line each, the right class, nothing half-written, a process that goes on."""
+"""What users get wrong: one line each, the right class, nothing half-written, on it goes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,14 @@ import pytest
 from profile_samples import CPU, edited
 
 import anatune as at
-from anatune.errors import AnatuneError, CacheError, IllegalPlan, OptionError, ProfileError, WorkloadError
+from anatune.errors import (
+    AnatuneError,
+    CacheError,
+    IllegalPlan,
+    OptionError,
+    ProfileError,
+    WorkloadError,
+)
 from anatune.hwprofile import kept, parse_profile
 from anatune.measure import memory
 from anatune.measure.budget import DEFAULT_CANDIDATES, DEFAULT_SECONDS, Budget
@@ -47,8 +54,12 @@ def test_targets_that_name_nothing(planner, target):
 
 
 def test_targets_that_are_not_found():
-    assert message(lambda: at.plan(W, "zen55"), ProfileError).startswith("profile 'zen55' is not found")
-    assert message(lambda: at.plan(W, Path("/no/such.yaml")), ProfileError).startswith("profile file '/no/such.yaml' ")
+    assert message(lambda: at.plan(W, "zen55"), ProfileError).startswith(
+        "profile 'zen55' is not found"
+    )
+    assert message(lambda: at.plan(W, Path("/no/such.yaml")), ProfileError).startswith(
+        "profile file '/no/such.yaml' "
+    )
 
 
 IMPOSSIBLE = {
@@ -77,7 +88,9 @@ def test_caches_that_keep_no_tile(tmp_path):
     """Possible, and of no use: one line as well."""
     file = tmp_path / "small.yaml"
     tiny = "{level: 1, sets: 8, ways: 1, line: 64 B, size: 512 B, cores: 1}"
-    file.write_text(edited(("{level: 1, sets: 64, ways: 8, line: 64 B, size: 32 KiB, cores: 1}", tiny)))
+    file.write_text(
+        edited(("{level: 1, sets: 64, ways: 8, line: 64 B, size: 32 KiB, cores: 1}", tiny))
+    )
     assert message(lambda: at.plan(W, file), IllegalPlan).startswith("L1 of 1 ways cannot keep ")
 
 
@@ -142,7 +155,9 @@ def test_budgets_that_there_are():
     assert Budget.parse("5s").candidates > 10**5
 
 
-@pytest.mark.parametrize("tile", ["", "8", "8x", "x8", "8x48x2", "-8x48", "8.5x48", "axb", "99999x8", "0x16"])
+@pytest.mark.parametrize(
+    "tile", ["", "8", "8x", "x8", "8x48x2", "-8x48", "8.5x48", "axb", "99999x8", "0x16"]
+)
 def test_tiles(tile):
     if tile == "0x16":
         want = "0x16 tile has no elements: both extents must be 1 or more"
@@ -207,7 +222,9 @@ def test_an_unwritable_cache_costs_a_warning(file_as_folder):
         assert kept.keep_host(profile) is None
     (warning,) = caught
     text = str(warning.message)
-    assert text.startswith(f"cache folder {file_as_folder}/") and text.endswith("; the profile is not kept")
+    assert text.startswith(f"cache folder {file_as_folder}/") and text.endswith(
+        "; the profile is not kept"
+    )
     assert "ANATUNE_CACHE_DIR" in text and "\n" not in text
     assert file_as_folder.read_text() == "something else"
     assert [f.name for f in file_as_folder.parent.iterdir()] == ["occupied"]

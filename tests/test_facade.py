@@ -28,7 +28,9 @@ def test_unknown_names_are_refused():
         anatune.plans  # noqa: B018
 
 
-@pytest.mark.parametrize("first", ["import anatune.plan", "from anatune.api import rank", "import anatune.tune"])
+@pytest.mark.parametrize(
+    "first", ["import anatune.plan", "from anatune.api import rank", "import anatune.tune"]
+)
 def test_functions_are_not_hidden_by_modules(first):
     """`anatune.plan` and `anatune.tune` are also the names of files."""
     if "tune" in first.split(".")[-1]:

@@ -1,4 +1,4 @@
-"""The house stands as drawn: imports point down the ranks, TVM begins above the model, no cycles."""
+"""The house stands as drawn: imports point down the ranks, TVM is above the model, no cycles."""
 
 from __future__ import annotations
 
@@ -123,7 +123,9 @@ def test_strangers(importer, imported):
 
 def test_nothing_that_decides_knows_tvm():
     low = [m for m in modules() if room(m) and RANK[room(m)] <= DECIDES]
-    known = [f"{m} -> {t}" for m in low for t in imports(m) if t.split(".")[0] in ("tvm", "tvm_ffi")]
+    known = [
+        f"{m} -> {t}" for m in low for t in imports(m) if t.split(".")[0] in ("tvm", "tvm_ffi")
+    ]
     assert low and not known
 
 

@@ -1,4 +1,4 @@
-"""Laws of predicted time and traffic, over shipped machines and shapes of all sizes; no figure is a law."""
+"""Laws of predicted time and traffic, on shipped machines and any shape; no figure is a law."""
 
 from __future__ import annotations
 
@@ -166,7 +166,9 @@ def test_a_plan_for_more_threads_than_there_are_is_refused():
 
 def test_a_plan_for_other_vectors_is_refused():
     plan = api.plan(matmul(640, 640, 64), "zen5")
-    with pytest.raises(IllegalPlan, match="^.* tile assumes vectors of 16 elements, .* has 8: set lanes$"):
+    with pytest.raises(
+        IllegalPlan, match="^.* tile assumes vectors of 16 elements, .* has 8: set lanes$"
+    ):
         api.predict(plan, plan.workload, "haswell")
 
 
@@ -175,7 +177,14 @@ def test_a_plan_for_other_vectors_is_refused():
 def test_every_candidate_explains_itself(w, name):
     plan, estimate = pick(machine(name), w)
     text = api.explain(plan, name)
-    for equation in ("mr*nr >= Nvec*L*N", "mr*nv + nv + 1 <= R", "kc = ", "mc = ", "nc = ", "bound by "):
+    for equation in (
+        "mr*nr >= Nvec*L*N",
+        "mr*nv + nv + 1 <= R",
+        "kc = ",
+        "mc = ",
+        "nc = ",
+        "bound by ",
+    ):
         assert equation in text
     for term, _ in estimate.terms:
         assert f"  {term}: " in text
@@ -199,6 +208,8 @@ def test_deciding_needs_no_tvm(tmp_path):
         "print(json.dumps([m for m in ('tvm', 'tvm_ffi', 'numpy') if m in sys.modules]))"
     )
     setup = f"import sys; sys.path[:0] = [{str(ROOT)!r}]\n"
-    done = subprocess.run([sys.executable, "-c", setup + code], cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", setup + code], cwd=tmp_path, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == []

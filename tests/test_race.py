@@ -30,7 +30,9 @@ def recorded(*answers) -> ReplayRunner:
     return ReplayRunner(dict(zip(PLANS, as_tuples)))
 
 
-def run(runner: ReplayRunner, count: int, budget: Budget = ALL, clock=lambda: 0.0) -> list[Measurement]:
+def run(
+    runner: ReplayRunner, count: int, budget: Budget = ALL, clock=lambda: 0.0
+) -> list[Measurement]:
     return race([(p, 10 * MS) for p in PLANS[:count]], runner, budget, clock)
 
 
@@ -162,7 +164,9 @@ def test_a_budget_of_candidates():
 
 @given(st.floats(0.001, 1000), st.integers(1, 12))
 def test_however_short_the_time_the_models_pick_is_measured(step, count):
-    results = run(recorded(*[20 * MS] * count), count, Budget(candidates=12, seconds=0.001), Clock(step))
+    results = run(
+        recorded(*[20 * MS] * count), count, Budget(candidates=12, seconds=0.001), Clock(step)
+    )
     assert results[0].timing is not None
     assert winner(results) is not None
 

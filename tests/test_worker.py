@@ -72,7 +72,9 @@ def greets(worker: Worker) -> bool:
 def test_answers_come_back(worker):
     assert greets(worker)
     assert len(worker.call("large", 10**6, timeout_s=LONG_S)) == 10**6
-    assert worker.call("pid", timeout_s=LONG_S) == worker.call("pid", timeout_s=LONG_S) != os.getpid()
+    assert (
+        worker.call("pid", timeout_s=LONG_S) == worker.call("pid", timeout_s=LONG_S) != os.getpid()
+    )
     assert worker.call("environment", "TVM_NUM_THREADS", timeout_s=LONG_S) == "2"
 
 
@@ -82,7 +84,10 @@ def test_answers_come_back(worker):
         (("raise_error", "one\ntwo"), "RuntimeError: two"),
         (("raise_error", ""), "RuntimeError: no message"),
         (("no_such_method",), "AttributeError: 'Trouble' object has no attribute 'no_such_method'"),
-        (("greet_", 1), "AttributeError: 'Trouble' object has no attribute 'greet_'. Did you mean: 'greet'?"),
+        (
+            ("greet_", 1),
+            "AttributeError: 'Trouble' object has no attribute 'greet_'. Did you mean: 'greet'?",
+        ),
     ],
 )
 def test_what_raises_is_told_and_the_worker_lives_on(worker, call, message):
@@ -209,7 +214,9 @@ time.sleep(600)
 @pytest.mark.skipif(sys.platform != "linux", reason="the parent's death is told by Linux")
 def test_the_end_of_the_parent_ends_a_worker_in_the_middle_of_a_call():
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), str(ROOT)])}
-    parent = subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, env=environment, text=True)
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT], stdout=subprocess.PIPE, env=environment, text=True
+    )
     with parent:
         pid = int(parent.stdout.readline())
         assert not gone(pid)

@@ -41,7 +41,15 @@ def test_good_dtypes_are_one(dtype):
 
 @pytest.mark.parametrize(
     ("dtype", "name"),
-    [("float63", "float63"), ("", ""), (np.complex64, "complex64"), (np.dtype("V3"), "|V3"), (3, "3"), (None, "None"), (">f4", ">f4")],
+    [
+        ("float63", "float63"),
+        ("", ""),
+        (np.complex64, "complex64"),
+        (np.dtype("V3"), "|V3"),
+        (3, "3"),
+        (None, "None"),
+        (">f4", ">f4"),
+    ],
 )
 def test_bad_dtypes(dtype, name):
     with pytest.raises(WorkloadError) as caught:
@@ -101,4 +109,6 @@ def test_float32_sums_stay_within_the_bound(w, seed):
         total += a[:, p, None] * b[p]
     error = np.abs(total - w.reference(a, b))
     assert (error <= w.error_bound(a, b)).all()
-    assert (w.error_bound(a, b) <= 1e-4 * (np.abs(a) @ np.abs(b)) + 1e-30).all()  # and it means something
+    assert (
+        w.error_bound(a, b) <= 1e-4 * (np.abs(a) @ np.abs(b)) + 1e-30
+    ).all()  # and it means something
