@@ -72,6 +72,8 @@ def build(plan: GemmPlan) -> Kernel:
         with tvm.transform.PassContext(config=PASS_CONFIG):
             executable = tvm.compile(module, target=target)
     except Exception as error:  # TVM raises many classes, all of them about this plan
+        if "KeyboardInterrupt" in str(error):  # TVM wraps the user's Ctrl-C like any other error
+            raise KeyboardInterrupt from None
         reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
         raise BuildError(f"{plan}: {reason}") from error
     return Kernel(plan, module, executable)

@@ -174,6 +174,7 @@ class _Nest:
             b=read_b,
             c=lambda x, u: row.load(self.c, (i + x, j), u),
             store_c=lambda x, u, value: row.store(self.c, (i + x, j), u, value),
+            prefetch_c=lambda x, u: row.prefetch(self.c, (i + x, j), u),
             keep_b=keep_b if first_use else None,
         )
         first = True if plan.k_blocks == 1 else k.start == 0

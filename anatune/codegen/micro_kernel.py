@@ -16,14 +16,15 @@ class TileOperands:
     """What a register tile reads and writes, as expressions of its own subscripts.
 
     ``a(i, p)`` is a scalar, ``b(p, u)`` and ``c(i, u)`` are vectors (u counts vectors of a row);
-    ``store_c(i, u, value)`` writes one back; ``keep_b(p, u, value)``, where given, puts each vector
-    of B aside as it is read: packing on first use.
+    ``store_c(i, u, value)`` writes one back and ``prefetch_c(i, u)`` asks for it ahead of time;
+    ``keep_b(p, u, value)``, where given, puts each vector of B aside as it is read: packing on first use.
     """
 
     a: Callable[[int, Any], Any]
     b: Callable[[Any, int], Any]
     c: Callable[[int, int], Any]
     store_c: Callable[[int, int, Any], None]
+    prefetch_c: Callable[[int, int], None]
     keep_b: Callable[[Any, int, Any], None] | None = None
 
 
@@ -36,13 +37,15 @@ def emit_micro_kernel(height: int, row: Row, k_length: Any, first: Any, tile: Ti
 
     After: ``height * row.vectors`` accumulators, all unrolled, around one loop::
 
-        acc[i, u] = 0 if first else C[i, u]
+        prefetch(C[i, u])
+        acc[i, u] = 0
         for p in range(k_length):
             b[u] = B[p, u]
             acc[i, u] += broadcast(A[i, p]) * b[u]
-        C[i, u] = acc[i, u]
+        C[i, u] = acc[i, u] if first else C[i, u] + acc[i, u]
 
-    ``first`` is a Python bool where it is known, else a condition: true starts from zero.
+    ``first`` is a Python bool where it is known, else a condition: true overwrites C. C is asked for
+    before the loop and read after it, so that the loop hides the way to it.
     """
     accumulators = T.alloc_buffer((height, row.vectors, row.lanes), row.dtype, scope="local")
     lanes = T.ramp(0, 1, row.lanes)
@@ -55,7 +58,8 @@ def emit_micro_kernel(height: int, row: Row, k_length: Any, first: Any, tile: Ti
     def put(i: int, u: int, value: Any) -> None:
         T.buffer_store(accumulators, value, [i, u, lanes])
 
-    _start(first, lambda: each(lambda i, u: put(i, u, row.zero())), lambda: each(lambda i, u: put(i, u, tile.c(i, u))))
+    each(tile.prefetch_c)
+    each(lambda i, u: put(i, u, row.zero()))
     with T.serial(0, k_length) as p:
         b = [T.bind(tile.b(p, u)) for u in range(row.vectors)]
         if tile.keep_b is not None:
@@ -65,15 +69,19 @@ def emit_micro_kernel(height: int, row: Row, k_length: Any, first: Any, tile: Ti
             a = T.bind(T.broadcast(tile.a(i, p), row.lanes))
             for u in range(row.vectors):
                 put(i, u, accumulators[i, u, lanes] + a * b[u])
-    each(lambda i, u: tile.store_c(i, u, accumulators[i, u, lanes]))
+    _choose(
+        first,
+        lambda: each(lambda i, u: tile.store_c(i, u, accumulators[i, u, lanes])),
+        lambda: each(lambda i, u: tile.store_c(i, u, tile.c(i, u) + accumulators[i, u, lanes])),
+    )
 
 
-def _start(first: Any, from_zero: Callable[[], None], from_c: Callable[[], None]) -> None:
-    if isinstance(first, bool):
-        (from_zero if first else from_c)()
+def _choose(condition: Any, then: Callable[[], None], otherwise: Callable[[], None]) -> None:
+    if isinstance(condition, bool):
+        (then if condition else otherwise)()
         return
-    with T.If(first):
+    with T.If(condition):
         with T.Then():
-            from_zero()
+            then()
         with T.Else():
-            from_c()
+            otherwise()

@@ -8,6 +8,9 @@ from typing import Any
 from tvm import tirx
 from tvm.tirx.script import builder as T
 
+FOR_WRITING, KEEP, DATA = 1, 3, 1
+"""Arguments of llvm.prefetch (LLVM language reference): intent, locality (3: all levels), cache."""
+
 INDEX = "int64"  # operands may hold 2**31 elements and more
 
 
@@ -57,6 +60,12 @@ class Row:
             T.buffer_store(buffer, value, [*outer, ramp])
         else:
             T.evaluate(T.masked_store(buffer, value, *outer, ramp, mask))
+
+    def prefetch(self, buffer: Any, where: tuple[Any, ...], vector: int) -> None:
+        """Ask for the line where vector number ``vector`` of a row begins, to be written soon."""
+        *outer, column = where
+        address = T.address_of(buffer[(*outer, column + vector * self.lanes)])
+        T.evaluate(T.call_llvm_intrin("void", "llvm.prefetch", address, FOR_WRITING, KEEP, DATA))
 
     def _mask(self, vector: int) -> Any | None:
         present = min(self.lanes, self.columns - vector * self.lanes)

@@ -66,6 +66,8 @@ def write_whole(file: Path, text: str) -> Path:
         if temporary is not None:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
-        where = f"{CACHE_ENVIRONMENT} or {file.parent}"
-        raise CacheError(f"cache folder {file.parent}: {error.strerror}; set {where} to one that can be written") from None
+        raise CacheError(
+            f"cache folder {file.parent}: {error.strerror}; set {CACHE_ENVIRONMENT} to a folder that "
+            "can be written"
+        ) from None
     return file

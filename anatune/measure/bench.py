@@ -33,19 +33,32 @@ class Bench:
         self.modules: dict[str, Any] = {}
 
     def check(self, path: str) -> str:
-        """Load a kernel, run it once, compare; "" or what is wrong with its result."""
-        module = load_module(path)
+        """Run a kernel once and compare; "" or what is wrong with its result."""
         self.c.fill(np.nan)
-        module[ENTRY](*self.arguments)
+        self._module(path)[ENTRY](*self.arguments)
         try:
             verify.check(self.workload, self.inputs, self.c)
         except VerificationError as error:
             return str(error)
-        self.modules[path] = module
         return ""
 
+    def calibrate(self, path: str, batch_s: float) -> int:
+        """Calls that make a batch of about ``batch_s``, found by doubling: what timeit does."""
+        calls = 1
+        while True:
+            seconds = calls * self.sample(path, calls)
+            if seconds >= batch_s / 2:
+                return max(1, round(calls * batch_s / seconds))
+            calls *= 2
+
     def sample(self, path: str, calls: int) -> float:
-        """Seconds per call over a batch of ``calls``; the batch's first call is not counted."""
+        """Seconds per call over a batch of ``calls``, after one that is not counted."""
         evaluate = tvm_ffi.get_global_func("runtime.RPCTimeEvaluator")
-        timed = evaluate(self.modules[path], ENTRY, CPU, 0, calls, 1, 0, 0, 0, 1, 0, "")
+        timed = evaluate(self._module(path), ENTRY, CPU, 0, calls, 1, 0, 0, 0, 1, 0, "")
         return struct.unpack("d", bytes(timed(*self.arguments)))[0]
+
+    def _module(self, path: str) -> Any:
+        """A kernel's module; loaded again in a worker that replaces one which died."""
+        if path not in self.modules:
+            self.modules[path] = load_module(path)
+        return self.modules[path]

@@ -19,6 +19,10 @@ ELEMENT_BYTES = {"float32": 4, "float64": 8, "int64": 8}
 SAMPLES = 5
 """Runs of each probe; the fastest counts, as whatever else runs can only slow a probe down."""
 
+SAMPLES_ALL = 25
+"""The same for all threads together: one other process on one core slows a run, and a tenth of a
+second without one must be met."""
+
 TARGET_S = 0.004
 """Length of one probe run, seconds: long against the timer, short enough for all of them in seconds."""
 
@@ -55,8 +59,8 @@ class _Lab:
         self.built += 1
         path = write_loadable(build_probe(probe, self.target), self.folder / f"probe{self.built}")
         arguments = (path, probe.dtype, probe.data_elements, probe.out_elements)
-        times = self.worker.call("times", *arguments, chase_step, SAMPLES, timeout_s=HANG_S)
-        return min(times)
+        samples = SAMPLES if probe.threads == 1 else SAMPLES_ALL
+        return min(self.worker.call("times", *arguments, chase_step, samples, timeout_s=HANG_S))
 
 
 def probe_profile(profile: Profile, progress: Callable[[str], None] = lambda text: None) -> Profile:

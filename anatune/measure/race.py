@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -39,7 +38,7 @@ class Racer:
     rank: int
     plan: GemmPlan
     predicted_s: float
-    calls: int = 1
+    calls: int = 0  # of a batch; 0 until calibrated
     samples: list[float] = field(default_factory=list)
 
     @property
@@ -104,12 +103,8 @@ def _run(
 
 
 def _sample(racer: Racer, runner: Runner) -> None:
-    if not racer.samples:  # the first batch is of one call, and tells how many make a long one
-        once = runner.sample(racer.plan, 1, racer.predicted_s)
-        racer.calls = max(1, math.ceil(BATCH_S / max(once, 1e-9)))
-        if racer.calls == 1:
-            racer.samples.append(once)
-            return
+    if not racer.calls:
+        racer.calls = runner.calibrate(racer.plan, BATCH_S, racer.predicted_s)
     racer.samples.append(runner.sample(racer.plan, racer.calls, racer.predicted_s))
 
 

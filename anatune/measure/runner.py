@@ -27,6 +27,10 @@ class Runner(Protocol):
         """Build, run once and verify; `Outcome.OK` without a timing, or what went wrong."""
         ...
 
+    def calibrate(self, plan: GemmPlan, batch_s: float, predicted_s: float) -> int:
+        """Calls that make a batch of about ``batch_s``. Raises WorkerError where that fails."""
+        ...
+
     def sample(self, plan: GemmPlan, calls: int, predicted_s: float) -> float:
         """Seconds per call over a batch of ``calls``. Raises WorkerError where that fails."""
         ...
@@ -75,6 +79,10 @@ class LocalRunner:
         self.kernels[plan] = kernel
         return Measurement(Outcome.OK)
 
+    def calibrate(self, plan: GemmPlan, batch_s: float, predicted_s: float) -> int:
+        timeout_s = _patience(1, max(batch_s, predicted_s))
+        return self._worker.call("calibrate", self._paths[plan], batch_s, timeout_s=timeout_s)
+
     def sample(self, plan: GemmPlan, calls: int, predicted_s: float) -> float:
         timeout_s = _patience(calls, predicted_s)
         return self._worker.call("sample", self._paths[plan], calls, timeout_s=timeout_s)
@@ -93,6 +101,9 @@ class ReplayRunner:
     def prepare(self, plan: GemmPlan, predicted_s: float) -> Measurement:
         answer = self._recorded[plan]
         return answer if isinstance(answer, Measurement) else Measurement(Outcome.OK)
+
+    def calibrate(self, plan: GemmPlan, batch_s: float, predicted_s: float) -> int:
+        return 1
 
     def sample(self, plan: GemmPlan, calls: int, predicted_s: float) -> float:
         samples = self._recorded[plan]

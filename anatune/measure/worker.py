@@ -10,6 +10,7 @@ import contextlib
 import os
 import pickle
 import queue
+import signal
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,10 @@ from typing import Any
 from anatune.errors import WorkerError
 
 DIED, HUNG = "died", "hung"
+
+BLAS_THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+"""Variables that size the pools of numpy's libraries: their threads spin for tens of milliseconds after
+the float64 reference, on the cores that the next kernel is timed on."""
 
 
 class WorkerFailure(WorkerError):
@@ -78,7 +83,8 @@ class Worker:
     def _spawn(self) -> None:
         root = str(Path(__file__).resolve().parents[2])
         code = f"import sys; sys.path[:0] = [{root!r}]; from anatune.measure.worker import serve; serve()"
-        pool = {"TVM_NUM_THREADS": str(self._threads), "TVM_BIND_THREADS": "0"}
+        pools = {"TVM_NUM_THREADS": str(self._threads), "TVM_BIND_THREADS": "0"}
+        pools.update(dict.fromkeys(BLAS_THREADS, "1"))
         self._complaints = tempfile.TemporaryFile()
         try:
             self._process = subprocess.Popen(
@@ -86,7 +92,7 @@ class Worker:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._complaints,
-                env={**os.environ, **pool},
+                env={**os.environ, **pools},
             )
         except OSError as error:
             raise WorkerError(f"worker: cannot be started: {error}") from None
@@ -135,6 +141,7 @@ def _read_all(stream: Any, answers: queue.Queue[Any]) -> None:
 
 def serve() -> None:
     """Main loop of the worker process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a kernel prints must not mix with the answers
     _die_with_parent()
@@ -168,7 +175,6 @@ def _die_with_parent() -> None:
     """On Linux, be killed when the parent ends, also in the middle of a hanging kernel."""
     if sys.platform == "linux":
         import ctypes
-        import signal
 
         set_parent_death_signal = 1  # PR_SET_PDEATHSIG, prctl(2)
         ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)

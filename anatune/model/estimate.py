@@ -13,22 +13,22 @@ from anatune.model.residency import PAGE_BYTES, keeps
 from anatune.model.traffic import Extents, Panels, Traffic, traffic
 from anatune.plan import Estimate, GemmPlan, MicroTile, Storage
 
-OVERLAP = 10.0
+OVERLAP = 4.0
 """Exponent p of T = (sum T_i^p)^(1/p): 1 adds the terms (ECM), infinity takes the largest (roofline).
 This and the constants below were fitted on a 2-core Zen 5 guest by benchmarks/model_accuracy.py."""
 
-TILE_START_CYCLES = 38.0
+TILE_START_CYCLES = 28.0
 """Cycles to leave one tile's loop and to fill the pipeline of the next: a mispredicted exit (about 15
 cycles on current cores), the addresses, the first loads of A and B."""
 
 LINK_SHARE = 0.9
 """Share of a level's probed read rate that a tile's loop gets: it reads short runs, the probe long ones."""
 
-ROW_START = 0.18
+ROW_START = 0.17
 """Exposed share of a level's latency where a row starts that no prefetcher has seen coming: seen on
 tiles of one to four rows, where nothing hides it, as 10 of L2's 17 cycles."""
 
-TRANSPOSE_CYCLES = 0.6
+TRANSPOSE_CYCLES = 0.33
 """Cycles per element of A that is packed: LLVM turns the copy into vector shuffles; fitted likewise."""
 
 
@@ -47,7 +47,6 @@ class Machine:
     l2: CacheLevel | None
     l3: CacheLevel | None
     l2_latency: float  # cycles
-    l3_latency: float
     l2_rate: float  # bytes per cycle and thread out of L2
     l3_rate: float
     memory_rate: float
@@ -61,7 +60,7 @@ class Machine:
         return (self.l2_rate, self.l3_rate, self.memory_rate)[level - 2]
 
 
-FALLBACK = {"fma_per_cycle": 1.0, "fma_latency": 4.0, "loads": 1.0, "stores": 1.0, "l2_latency": 14.0, "l3_latency": 50.0}
+FALLBACK = {"fma_per_cycle": 1.0, "fma_latency": 4.0, "loads": 1.0, "stores": 1.0, "l2_latency": 14.0}
 """Rates of a core that the profile does not know: one unit of each kind, latency as most cores have."""
 
 FALLBACK_LINK = (32.0, 16.0, 4.0)
@@ -107,7 +106,6 @@ def machine(profile: Profile, threads: int) -> Machine:
         l2=l2,
         l3=l3,
         l2_latency=(l2.latency_cycles if l2 else None) or FALLBACK["l2_latency"],
-        l3_latency=(l3.latency_cycles if l3 else None) or FALLBACK["l3_latency"],
         l2_rate=rate(l2, FALLBACK_LINK[0]),
         l3_rate=rate(l3, FALLBACK_LINK[1]),
         memory_rate=(memory_rate / (hz * threads) if memory_rate else FALLBACK_LINK[2]),
@@ -138,7 +136,7 @@ def predict(profile: Profile, plan: GemmPlan) -> Estimate:
     }
     added = {
         "tile starts": tile_cycles(kinds, x, here),
-        "C": c_cycles(x, moved, here),
+        "C": moved.c / here.rate(moved.c_level),
         "packing": packing_cycles(plan, x, panels, here),
         "threads": here.barrier_cycles,
     }
@@ -235,18 +233,6 @@ def tile_cycles(kinds: list[TileKind], x: Extents, here: Machine) -> float:
         for count, rows, vectors in kinds
     )
     return x.k_blocks * per_block
-
-
-def c_cycles(x: Extents, moved: Traffic, here: Machine) -> float:
-    """C between tiles: bytes over the link, and the start of every row of every tile, read and written.
-
-    Nothing hides them: the next tile's multiply-adds wait for C, and its rows lie a row of C apart.
-    """
-    if not moved.c:
-        return 0.0
-    latency = here.l2_latency if moved.c_level == 2 else here.l3_latency
-    rows = x.m * x.column_tiles * (2 * x.k_blocks - 1)
-    return moved.c / here.rate(moved.c_level) + rows * ROW_START * latency
 
 
 def row_start_cycles(plan: GemmPlan, moved: Traffic, here: Machine) -> float:
