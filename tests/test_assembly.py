@@ -86,7 +86,7 @@ def test_vectors_are_those_of_the_profile(shape):
 
 
 def test_a_tile_that_does_not_fit_spills():
-    """28 accumulators, 4 vectors of B and 1 of A: 33 of 32 registers, so the test above can fail."""
+    """28 accumulators, 4 of B and 1 of A: 33 of 32 registers, so the test above can fail."""
     target = CodeTarget.of(load_profile("zen5").target)
 
     def spills(mr: int) -> bool:
