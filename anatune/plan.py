@@ -101,21 +101,24 @@ class GemmPlan:
     blocks: CacheBlocks
     a: Storage = Storage.IN_PLACE
     b: Storage = Storage.IN_PLACE
+    prefetch_c: bool = False  # ask for a tile's C before its loop, so that the loop hides the way to it
     grid: ThreadGrid = ThreadGrid()
 
     def __post_init__(self) -> None:
         t, b = self.tile, self.blocks
-        require(t.nr % t.lanes == 0, f"nr = {t.nr}: a multiple of the {t.lanes} lanes of a vector")
-        for name, block, tile, share in (
-            ("mc", b.mc, t.mr, min(self.thread_rows, self.workload.m)),
-            ("nc", b.nc, t.nr, min(self.thread_columns, self.workload.n)),
-        ):
-            require(
-                block % tile == 0 or block >= share,
-                f"{name} = {block}: a multiple of the tile's {tile}, or all {share} of a thread",
+        if t.nr % t.lanes:
+            raise IllegalPlan(f"nr = {t.nr}: a multiple of the {t.lanes} lanes of a vector")
+        self._check_block("mc", b.mc, t.mr, min(self.thread_rows, self.workload.m))
+        self._check_block("nc", b.nc, t.nr, min(self.thread_columns, self.workload.n))
+        if self.a is Storage.PACKED_ON_FIRST_USE:
+            raise IllegalPlan(f"a = {self.a.value!r}: A is read in place or packed")
+
+    @staticmethod
+    def _check_block(name: str, block: int, tile: int, share: int) -> None:
+        if block % tile and block < share:
+            raise IllegalPlan(
+                f"{name} = {block}: a multiple of the tile's {tile}, or all {share} of a thread"
             )
-        a_modes = (Storage.IN_PLACE, Storage.PACKED)
-        require(self.a in a_modes, f"a = {self.a.value!r}: A is read in place or packed")
 
     @property
     def thread_rows(self) -> int:
@@ -171,7 +174,7 @@ class GemmPlan:
         threads = f"{self.grid.rows}x{self.grid.columns} threads" if self.grid.threads > 1 else "1 thread"
         return (
             f"{t.mr}x{t.nr} tile, kc {b.kc} mc {b.mc} nc {b.nc}, "
-            f"A {self.a.value}, B {self.b.value}, {threads}"
+            f"A {self.a.value}, B {self.b.value}, {'C prefetched, ' if self.prefetch_c else ''}{threads}"
         )
 
 
@@ -220,6 +223,8 @@ def _value(kind: Any, value: Any, path: str) -> Any:
         choices = ", ".join(repr(item.value) for item in kind)
         require(value in [item.value for item in kind], f"{path} = {value!r}: one of {choices}")
         return kind(value)
+    if kind is bool:
+        require(isinstance(value, bool), f"{path} = {value!r}: true or false")
     if kind is int:
         whole = isinstance(value, int) and not isinstance(value, bool)
         require(whole and value > 0, f"{path} = {value!r}: a whole number above 0")

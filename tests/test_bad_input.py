@@ -233,7 +233,7 @@ def test_an_unwritable_cache_costs_a_warning(file_as_folder):
 def test_an_unwritable_cache_is_a_cache_error(file_as_folder):
     said = message(lambda: kept.write_whole(kept.host_file(), "text"), CacheError)
     assert said.startswith(f"cache folder {file_as_folder}/")
-    assert said.endswith("to one that can be written")
+    assert said.endswith("to a folder that can be written")
 
 
 def test_a_kept_host_that_was_cut_off_is_detected_anew(monkeypatch, cache_folder):

@@ -83,7 +83,7 @@ REFUSED = {
     changed(kind=...): "kind = None: this version reads plans of kind 'gemm'",
     changed(kind="conv"): "kind = 'conv': this version reads plans of kind 'gemm'",
     changed(epilogue="relu"): "plan.epilogue: unknown field; GemmPlan has "
-    "workload, target, tile, blocks, a, b, grid",
+    "workload, target, tile, blocks, a, b, prefetch_c, grid",
     changed("tile", kr=4): "plan.tile.kr: unknown field; MicroTile has mr, nr, lanes",
     changed("tile", mr=0): f"plan.tile.mr = 0: {ABOVE_0}",
     changed("tile", mr=-6): f"plan.tile.mr = -6: {ABOVE_0}",

@@ -169,12 +169,13 @@ class _Nest:
         else:
             read_b = lambda p, u: whole_row.load(self.packed_b, (jr, p, 0), u)  # noqa: E731
         keep_b = lambda p, u, v: whole_row.store(self.packed_b, (jr, p, 0), u, v)  # noqa: E731
+        prefetch_c = lambda x, u: row.prefetch(self.c, (i + x, j), u)  # noqa: E731
         operands = TileOperands(
             a=read_a,
             b=read_b,
             c=lambda x, u: row.load(self.c, (i + x, j), u),
             store_c=lambda x, u, value: row.store(self.c, (i + x, j), u, value),
-            prefetch_c=lambda x, u: row.prefetch(self.c, (i + x, j), u),
+            prefetch_c=prefetch_c if plan.prefetch_c else None,
             keep_b=keep_b if first_use else None,
         )
         first = True if plan.k_blocks == 1 else k.start == 0

@@ -16,15 +16,15 @@ class TileOperands:
     """What a register tile reads and writes, as expressions of its own subscripts.
 
     ``a(i, p)`` is a scalar, ``b(p, u)`` and ``c(i, u)`` are vectors (u counts vectors of a row);
-    ``store_c(i, u, value)`` writes one back and ``prefetch_c(i, u)`` asks for it ahead of time;
-    ``keep_b(p, u, value)``, where given, puts each vector of B aside as it is read: packing on first use.
+    ``store_c(i, u, value)`` writes one back. Where given, ``prefetch_c(i, u)`` asks for it before the
+    loop, and ``keep_b(p, u, value)`` puts each vector of B aside as it is read: packing on first use.
     """
 
     a: Callable[[int, Any], Any]
     b: Callable[[Any, int], Any]
     c: Callable[[int, int], Any]
     store_c: Callable[[int, int, Any], None]
-    prefetch_c: Callable[[int, int], None]
+    prefetch_c: Callable[[int, int], None] | None = None
     keep_b: Callable[[Any, int, Any], None] | None = None
 
 
@@ -37,15 +37,15 @@ def emit_micro_kernel(height: int, row: Row, k_length: Any, first: Any, tile: Ti
 
     After: ``height * row.vectors`` accumulators, all unrolled, around one loop::
 
-        prefetch(C[i, u])
+        prefetch(C[i, u])           # if asked for
         acc[i, u] = 0
         for p in range(k_length):
             b[u] = B[p, u]
             acc[i, u] += broadcast(A[i, p]) * b[u]
         C[i, u] = acc[i, u] if first else C[i, u] + acc[i, u]
 
-    ``first`` is a Python bool where it is known, else a condition: true overwrites C. C is asked for
-    before the loop and read after it, so that the loop hides the way to it.
+    ``first`` is a Python bool where it is known, else a condition: true overwrites C. C is read
+    after the loop, so that a prefetch before it has the loop's time to come.
     """
     accumulators = T.alloc_buffer((height, row.vectors, row.lanes), row.dtype, scope="local")
     lanes = T.ramp(0, 1, row.lanes)
@@ -58,7 +58,8 @@ def emit_micro_kernel(height: int, row: Row, k_length: Any, first: Any, tile: Ti
     def put(i: int, u: int, value: Any) -> None:
         T.buffer_store(accumulators, value, [i, u, lanes])
 
-    each(tile.prefetch_c)
+    if tile.prefetch_c is not None:
+        each(tile.prefetch_c)
     each(lambda i, u: put(i, u, row.zero()))
     with T.serial(0, k_length) as p:
         b = [T.bind(tile.b(p, u)) for u in range(row.vectors)]

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import datetime
-import statistics
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from anatune.hwprofile import CacheLevel, Citation, CoreKind, Memory, Profile, Source
 from anatune.measure.worker import Worker
 from anatune.plan import CodeTarget
 
+if TYPE_CHECKING:
+    from anatune.codegen.probes import Probe
+
 PROBED_DTYPES = ("float32", "float64")
 ELEMENT_BYTES = {"float32": 4, "float64": 8, "int64": 8}
 
 SAMPLES = 5
-"""Runs of each probe; the fastest counts, as whatever else runs can only slow a probe down."""
+"""Runs of each probe in a round; the fastest counts, as whatever else runs can only slow a probe down."""
 
-SAMPLES_ALL = 25
-"""The same for all threads together: one other process on one core slows a run, and a tenth of a
-second without one must be met."""
+ROUNDS = 3
+"""Times that all probes are run: a disturbance rarely lasts through two rounds."""
 
 TARGET_S = 0.004
 """Length of one probe run, seconds: long against the timer, short enough for all of them in seconds."""
@@ -30,7 +32,11 @@ GUESSED_HZ = 2e9
 """Clock that run lengths are computed from; a real clock twice as high halves them, no harm done."""
 
 FILL = 0.5
-"""Share of a cache level that a read probe covers: well inside it, well outside the level below."""
+"""Share of a cache level that a read probe covers at most: well inside the level."""
+
+OUTSIDE = 4
+"""Multiple of the level below that a read probe covers if it can: well outside that level, and little
+of a level that other cores and other guests use too."""
 
 MEMORY_FACTOR = 4
 """Multiple of the last cache level that a memory probe covers."""
@@ -38,29 +44,34 @@ MEMORY_FACTOR = 4
 MAX_MEMORY_BYTES = 1 << 28
 """Largest memory probe: 256 MiB outgrows every shipped profile's share of a last-level cache."""
 
+LEAST_TIME_S = 1e-8
+"""The smallest time that a profile may state, seconds."""
+
 SOURCE = "probes"
 HANG_S = 60.0
 
 
 @dataclass
 class _Lab:
-    """Builds a probe, has it run in a worker, returns the seconds of its fastest run."""
+    """Builds each probe once, runs it in a worker, and remembers the fastest run of all rounds."""
 
     target: CodeTarget
     worker: Worker
     folder: Path
-    built: int = 0
-    seen: dict[str, float] = field(default_factory=dict)
+    paths: dict[Probe, str] = field(default_factory=dict)
+    fastest: dict[Probe, float] = field(default_factory=dict)
 
-    def seconds(self, probe: object, chase_step: int = 0) -> float:
+    def seconds(self, probe: Probe, chase_step: int = 0) -> float:
         from anatune.codegen.link import write_loadable
         from anatune.codegen.probes import build_probe
 
-        self.built += 1
-        path = write_loadable(build_probe(probe, self.target), self.folder / f"probe{self.built}")
-        arguments = (path, probe.dtype, probe.data_elements, probe.out_elements)
-        samples = SAMPLES if probe.threads == 1 else SAMPLES_ALL
-        return min(self.worker.call("times", *arguments, chase_step, samples, timeout_s=HANG_S))
+        if probe not in self.paths:
+            executable = build_probe(probe, self.target)
+            self.paths[probe] = write_loadable(executable, self.folder / f"probe{len(self.paths)}")
+        arguments = (self.paths[probe], probe.dtype, probe.data_elements, probe.out_elements)
+        times = self.worker.call("times", *arguments, chase_step, SAMPLES, timeout_s=HANG_S)
+        self.fastest[probe] = min(*times, self.fastest.get(probe, times[0]))
+        return self.fastest[probe]
 
 
 def probe_profile(profile: Profile, progress: Callable[[str], None] = lambda text: None) -> Profile:
@@ -72,31 +83,34 @@ def probe_profile(profile: Profile, progress: Callable[[str], None] = lambda tex
         WorkerError: the worker process died, hung or could not be started.
         BuildError: a probe could not be compiled.
     """
-    target = CodeTarget.of(profile.target)
-    threads = profile.usable_threads
-    worker = Worker("anatune.measure.probe_bench:ProbeBench", (), threads)
+    worker = Worker("anatune.measure.probe_bench:ProbeBench", (), profile.usable_threads)
     with worker, tempfile.TemporaryDirectory(prefix="anatune-") as folder:
-        lab = _Lab(target, worker, Path(folder))
-        progress("clock and multiply-add units")
-        core = _probe_core(lab, profile.core, threads)
-        progress("multiply-add peak")
-        peaks = {d: _peak(lab, core, d, 1) for d in PROBED_DTYPES}
-        peaks_all = {d: _peak(lab, core, d, threads) for d in PROBED_DTYPES}
-        progress("caches and memory")
-        caches = tuple(_probe_cache(lab, core, i, threads) for i in range(len(core.caches)))
-        memory = _probe_memory(lab, profile, core, threads)
-        core = replace(core, caches=caches, tlb=_probe_tlb(lab, core))
-        progress("parallel regions")
-        barrier_s = _barrier(lab, core, threads)
-    measured = replace(
+        lab = _Lab(CodeTarget.of(profile.target), worker, Path(folder))
+        for number in range(ROUNDS):
+            measured = _round(lab, profile, lambda what: progress(f"{what}, round {number + 1}"))
+    return _cited(measured)
+
+
+def _round(lab: _Lab, profile: Profile, progress: Callable[[str], None]) -> Profile:
+    """All probes, once more; facts follow from the fastest runs so far."""
+    threads = profile.usable_threads
+    progress("clock and multiply-add units")
+    core = _probe_core(lab, profile.core, threads)
+    progress("multiply-add peak")
+    peaks = {d: _peak(lab, core, d, 1) for d in PROBED_DTYPES}
+    peaks_all = {d: _peak(lab, core, d, threads) for d in PROBED_DTYPES}
+    progress("caches and memory")
+    caches = tuple(_probe_cache(lab, core, i, threads) for i in range(len(core.caches)))
+    memory = _probe_memory(lab, profile, core, threads)
+    progress("parallel regions")
+    return replace(
         profile,
-        cores=(core, *profile.cores[1:]),
+        cores=(replace(core, caches=caches, tlb=_probe_tlb(lab, core)), *profile.cores[1:]),
         memory=memory,
-        barrier_s=barrier_s,
+        barrier_s=_barrier(lab, threads),
         peak_flops=tuple(peaks.items()),
         peak_all_flops=tuple(peaks_all.items()),
     )
-    return _cited(measured)
 
 
 def _probe_core(lab: _Lab, core: CoreKind, threads: int) -> CoreKind:
@@ -155,16 +169,16 @@ def _read_rate(lab: _Lab, core: CoreKind, size_bytes: float, threads: int) -> fl
 
 def _probe_cache(lab: _Lab, core: CoreKind, position: int, threads: int) -> CacheLevel:
     level = core.caches[position]
-    below = core.caches[position - 1].size_bytes if position else 0
-    own_bytes = max(level.size_bytes * FILL, min(2.0 * below, level.size_bytes))
-    shared_bytes = max(own_bytes / min(threads, level.cores), 2.0 * below)
-    one = _read_rate(lab, core, min(own_bytes, MAX_MEMORY_BYTES / 8), 1)
-    every = _read_rate(lab, core, min(shared_bytes, MAX_MEMORY_BYTES / 8), threads)
+    size = FILL * level.size_bytes
+    if position:
+        size = min(size, OUTSIDE * core.caches[position - 1].size_bytes)
+    one = _read_rate(lab, core, size, 1)
+    every = _read_rate(lab, core, size / (threads if level.cores > 1 else 1), threads)
     return replace(
         level,
         read_bytes_per_cycle=round(one / core.clock_one_hz, 1),
         read_all_bytes_per_cycle=round(min(every, one) / core.clock_all_hz, 1),
-        latency_cycles=round(_latency(lab, own_bytes, level.line_bytes) * core.clock_one_hz, 1),
+        latency_cycles=round(_latency(lab, size, level.line_bytes) * core.clock_one_hz, 1),
     )
 
 
@@ -173,7 +187,7 @@ def _latency(lab: _Lab, size_bytes: float, line_bytes: int) -> float:
     from anatune.codegen.probes import Probe
 
     step = line_bytes // 8
-    elements = int(min(size_bytes, MAX_MEMORY_BYTES / 8)) // 8 // step * step
+    elements = int(size_bytes) // 8 // step * step
     repeats = int(TARGET_S * GUESSED_HZ / 20)
     probe = Probe("chase", "int64", 1, repeats=repeats, elements=elements)
     return lab.seconds(probe, chase_step=step) / repeats
@@ -213,14 +227,13 @@ def _probe_tlb(lab: _Lab, core: CoreKind) -> object:
     return replace(core.tlb, miss_cycles=round(max(0.0, extra), 2))
 
 
-def _barrier(lab: _Lab, core: CoreKind, threads: int) -> float:
+def _barrier(lab: _Lab, threads: int) -> float:
     """Seconds to start and join a parallel region whose threads do next to nothing."""
     from anatune.codegen.probes import Probe
 
     if threads == 1:
-        return 1e-8  # no region is started; the smallest time that a profile may state
-    empty = [lab.seconds(Probe("empty", "float32", 1, threads=threads)) for _ in range(SAMPLES)]
-    return max(1e-8, _digits(statistics.median(empty)))
+        return LEAST_TIME_S  # no region is started
+    return max(LEAST_TIME_S, _digits(lab.seconds(Probe("empty", "float32", 1, threads=threads))))
 
 
 def _cited(profile: Profile) -> Profile:

@@ -103,7 +103,9 @@ class ReplayRunner:
         return answer if isinstance(answer, Measurement) else Measurement(Outcome.OK)
 
     def calibrate(self, plan: GemmPlan, batch_s: float, predicted_s: float) -> int:
-        return 1
+        samples = self._recorded[plan]
+        assert not isinstance(samples, Measurement)
+        return max(1, round(batch_s / samples[0])) if samples[0] else 1
 
     def sample(self, plan: GemmPlan, calls: int, predicted_s: float) -> float:
         samples = self._recorded[plan]

@@ -4,27 +4,28 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import product
 from numbers import Integral
 
 from anatune.errors import IllegalPlan, OptionError, require
 from anatune.hwprofile.profile import Profile
 from anatune.model.cache_blocks import clamped_blocks, default_kc, kc_half_l1
-from anatune.model.energy import joules, static_joules
-from anatune.model.estimate import least_cycles, machine, predict
+from anatune.model.energy import static_joules
+from anatune.model.estimate import least_cycles, machine, predict, prefetch_pays
 from anatune.model.registers import check_tile, legal_tiles
 from anatune.plan import CacheBlocks, CodeTarget, Estimate, GemmPlan, MicroTile, Storage, ThreadGrid
 from anatune.workload import Matmul
 
 Ranked = tuple[GemmPlan, Estimate]
+Shape = tuple[MicroTile, ThreadGrid]
 
 KC_STRETCHES = (2, 4, 8)
 """Multiples of the model's kc that are candidates too: a longer B_r streams from L2, and C moves less
 often. Hand-tuned libraries do so (AMD's Zen 5 sgemm: 480 where the L1 rule gives 256)."""
 
-PROMISING = 8
-"""Pairs of tile and thread grid that `best` looks at closely, those with the least core time."""
+SKETCHED, PROMISING = 40, 6
+"""Pairs of tile and thread grid that `best` looks at, and looks at closely."""
 
 PER_TILE = 2
 """Plans of one register tile in a shortlist: different tiles tell a measurement more."""
@@ -78,15 +79,25 @@ def rank(
 def best(
     profile: Profile, workload: Matmul, threads: int | None = None, objective: str = "time"
 ) -> list[Ranked]:
-    """The plans of the `PROMISING` shapes, best first: `rank` without those that cannot win."""
-    check_objective(objective)
-    count = thread_count(profile, threads)
-    weight = OBJECTIVES[objective]
-    shapes = sorted(
-        _shapes(profile, workload, count),
-        key=lambda shape: weight(_floor(profile, workload, *shape)),
-    )
-    plans = (p for tile, grid in shapes[:PROMISING] for p in _plans(profile, workload, tile, grid))
+    """`rank` without the tiles and thread grids that cannot win, in milliseconds.
+
+    `SKETCHED` of them, those that are fastest with all operands at hand, are tried with two plans
+    each, and the `PROMISING` best of these with every plan. That order is by time: for another
+    objective everything is ranked.
+    """
+    if objective != "time":
+        return rank(profile, workload, threads, objective)
+
+    def sketch(shape: Shape) -> float:
+        return min(
+            (predict(profile, plan).seconds for plan in _sketches(profile, workload, *shape)),
+            default=float("inf"),
+        )
+
+    shapes = _shapes(profile, workload, thread_count(profile, threads))
+    shapes.sort(key=lambda shape: _least_seconds(profile, workload, *shape))
+    promising = sorted(shapes[:SKETCHED], key=sketch)[:PROMISING]
+    plans = (p for tile, grid in promising for p in _plans(profile, workload, tile, grid))
     return _ordered(profile, plans, objective)
 
 
@@ -120,7 +131,7 @@ def _ordered(profile: Profile, plans: Iterator[GemmPlan], objective: str) -> lis
 
 def _shapes(
     profile: Profile, workload: Matmul, threads: int
-) -> list[tuple[MicroTile, ThreadGrid]]:
+) -> list[Shape]:
     """Register tiles no larger than the product, each with the thread grids that it can feed."""
     lanes = profile.core.lanes(workload.element_bytes)
     widest = -(-workload.n // lanes) * lanes
@@ -148,12 +159,8 @@ def _plans(
     profile: Profile, workload: Matmul, tile: MicroTile, grid: ThreadGrid
 ) -> Iterator[GemmPlan]:
     """Plans of one tile and grid: each kc worth trying, each operand packed or in place."""
-    l1 = machine(profile, grid.threads).l1
-    by_rule = default_kc(l1, tile, workload.element_bytes)
-    half = kc_half_l1(l1, tile, workload.element_bytes)
-    limits = (by_rule, *(s * by_rule for s in KC_STRETCHES), half)
     seen = set()
-    for limit in filter(None, limits):
+    for limit in _kc_limits(profile, workload, tile, grid):
         plan = _plan(profile, workload, tile, grid, limit)
         if plan is None or plan.blocks.kc in seen:
             continue
@@ -164,6 +171,27 @@ def _plans(
         if streaming != plan.blocks:
             for b in (Storage.IN_PLACE, Storage.PACKED_ON_FIRST_USE):
                 yield replace(plan, b=b, blocks=streaming)
+
+
+def _sketches(
+    profile: Profile, workload: Matmul, tile: MicroTile, grid: ThreadGrid
+) -> Iterator[GemmPlan]:
+    """Two plans that tell what a tile and grid are good for: kc by the rule and as long as it gets."""
+    limits = _kc_limits(profile, workload, tile, grid)
+    for limit in {limits[0], max(limits)}:
+        plan = _plan(profile, workload, tile, grid, limit)
+        if plan is not None:
+            yield replace(plan, b=Storage.PACKED_ON_FIRST_USE)
+
+
+def _kc_limits(
+    profile: Profile, workload: Matmul, tile: MicroTile, grid: ThreadGrid
+) -> tuple[int, ...]:
+    """The model's kc, multiples of it, and the half-L1 rule of hand-tuned libraries."""
+    l1 = machine(profile, grid.threads).l1
+    by_rule = default_kc(l1, tile, workload.element_bytes)
+    half = kc_half_l1(l1, tile, workload.element_bytes)
+    return (by_rule, *(s * by_rule for s in KC_STRETCHES), max(1, half))
 
 
 def _streaming_a(plan: GemmPlan) -> CacheBlocks:
@@ -186,13 +214,14 @@ def _plan(
         )
     except IllegalPlan:
         return None
-    return GemmPlan(
+    plan = GemmPlan(
         workload=workload,
         target=CodeTarget.of(profile.target),
         tile=tile,
         blocks=blocks,
         grid=grid,
     )
+    return replace(plan, prefetch_c=prefetch_pays(plan, machine(profile, grid.threads)))
 
 
 def _thread_extents(workload: Matmul, tile: MicroTile, grid: ThreadGrid) -> tuple[int, int]:
@@ -202,17 +231,8 @@ def _thread_extents(workload: Matmul, tile: MicroTile, grid: ThreadGrid) -> tupl
     return min(rows, workload.m), min(columns, workload.n)
 
 
-@dataclass(frozen=True)
-class _Floor:
-    """What no plan of a tile and a thread grid comes below; it orders them as an Estimate would."""
-
-    seconds: float
-    joules: float
-
-
-def _floor(profile: Profile, workload: Matmul, tile: MicroTile, grid: ThreadGrid) -> _Floor:
+def _least_seconds(profile: Profile, workload: Matmul, tile: MicroTile, grid: ThreadGrid) -> float:
+    """Seconds, not cycles: the clock differs between one thread and several."""
     here = machine(profile, grid.threads)
     m, n = _thread_extents(workload, tile, grid)
-    # Seconds, as the clock differs between one thread and several.
-    seconds = (here.barrier_cycles + least_cycles(tile, m, n, workload.k, here)) / here.hz
-    return _Floor(seconds, joules(workload, {}, seconds, grid.threads))
+    return (here.barrier_cycles + least_cycles(tile, m, n, workload.k, here)) / here.hz

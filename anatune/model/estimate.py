@@ -47,6 +47,7 @@ class Machine:
     l2: CacheLevel | None
     l3: CacheLevel | None
     l2_latency: float  # cycles
+    l3_latency: float
     l2_rate: float  # bytes per cycle and thread out of L2
     l3_rate: float
     memory_rate: float
@@ -60,7 +61,7 @@ class Machine:
         return (self.l2_rate, self.l3_rate, self.memory_rate)[level - 2]
 
 
-FALLBACK = {"fma_per_cycle": 1.0, "fma_latency": 4.0, "loads": 1.0, "stores": 1.0, "l2_latency": 14.0}
+FALLBACK = {"fma_per_cycle": 1.0, "fma_latency": 4.0, "loads": 1.0, "stores": 1.0, "l2_latency": 14.0, "l3_latency": 50.0}
 """Rates of a core that the profile does not know: one unit of each kind, latency as most cores have."""
 
 FALLBACK_LINK = (32.0, 16.0, 4.0)
@@ -106,6 +107,7 @@ def machine(profile: Profile, threads: int) -> Machine:
         l2=l2,
         l3=l3,
         l2_latency=(l2.latency_cycles if l2 else None) or FALLBACK["l2_latency"],
+        l3_latency=(l3.latency_cycles if l3 else None) or FALLBACK["l3_latency"],
         l2_rate=rate(l2, FALLBACK_LINK[0]),
         l3_rate=rate(l3, FALLBACK_LINK[1]),
         memory_rate=(memory_rate / (hz * threads) if memory_rate else FALLBACK_LINK[2]),
@@ -135,8 +137,8 @@ def predict(profile: Profile, plan: GemmPlan) -> Estimate:
         "TLB misses": tlb_cycles(plan, x, here),
     }
     added = {
-        "tile starts": tile_cycles(kinds, x, here),
-        "C": moved.c / here.rate(moved.c_level),
+        "tile starts": tile_cycles(plan, kinds, x, here),
+        "C": c_cycles(plan, x, moved, here),
         "packing": packing_cycles(plan, x, panels, here),
         "threads": here.barrier_cycles,
     }
@@ -225,14 +227,39 @@ def load_cycles(kinds: list[TileKind], k: int, here: Machine) -> float:
     return k * sum(count * (rows + vectors) / here.loads for count, rows, vectors in kinds)
 
 
-def tile_cycles(kinds: list[TileKind], x: Extents, here: Machine) -> float:
-    """Start of each tile's loop, and the ports' work on its C: read but for the first k block."""
-    reads = (x.k_blocks - 1) / x.k_blocks
+def tile_cycles(plan: GemmPlan, kinds: list[TileKind], x: Extents, here: Machine) -> float:
+    """Start of each tile's loop, and the ports' work on its C: prefetched, read if not new, written."""
+    touches = (x.k_blocks - 1) / x.k_blocks + plan.prefetch_c
     per_block = sum(
-        count * (TILE_START_CYCLES + rows * vectors * (1 / here.stores + reads / here.loads))
+        count * (TILE_START_CYCLES + rows * vectors * (1 / here.stores + touches / here.loads))
         for count, rows, vectors in kinds
     )
     return x.k_blocks * per_block
+
+
+def c_cycles(plan: GemmPlan, x: Extents, moved: Traffic, here: Machine) -> float:
+    """C between tiles: its bytes over the link, and without a prefetch the start of each of its rows.
+
+    Added to the loops: the next tile's multiply-adds wait for what the last one writes.
+    """
+    over_link = moved.c / here.rate(moved.c_level)
+    if plan.prefetch_c or not moved.c:
+        return over_link
+    return over_link + _c_row_starts(x, moved, here)
+
+
+def prefetch_pays(plan: GemmPlan, here: Machine) -> bool:
+    """Whether asking for C ahead, a load a vector, costs less than the starts of its rows do."""
+    x = Extents.of(plan)
+    panels = Panels.of(plan, x, here.l1, here.l2, here.page_bytes)
+    moved = traffic(plan, x, panels, here.l1, here.l2, here.l3, here.page_bytes)
+    asking = x.k_blocks * x.row_tiles * x.column_tiles * plan.tile.accumulators / here.loads
+    return moved.c > 0 and asking < _c_row_starts(x, moved, here)
+
+
+def _c_row_starts(x: Extents, moved: Traffic, here: Machine) -> float:
+    latency = here.l2_latency if moved.c_level == 2 else here.l3_latency
+    return x.m * x.column_tiles * (2 * x.k_blocks - 1) * ROW_START * latency
 
 
 def row_start_cycles(plan: GemmPlan, moved: Traffic, here: Machine) -> float:

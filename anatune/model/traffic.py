@@ -58,6 +58,9 @@ class Traffic:
         return (self.l1, self.l2, self.l3)[level - 2] + (self.c if self.c_level == level else 0.0)
 
 
+NO_TRAFFIC = Traffic(l1=0.0, l2=0.0, l3=0.0, c=0.0, c_level=2, row_starts=0.0)
+
+
 @dataclass(frozen=True)
 class Panels:
     """Sizes in bytes of what the levels are meant to keep, and what they do keep of it."""
@@ -125,7 +128,7 @@ def traffic(
     everything = a + b + c + packed
     moved_c = 2.0 * c * x.k_blocks
     if keeps(l1, everything):
-        return Traffic(0.0, 0.0, 0.0, 0.0, 2, 0.0)
+        return NO_TRAFFIC
     b_passes = x.row_blocks if panels.b_in_l1 else x.row_tiles
     into_l1 = a * (x.column_blocks if panels.a_in_l1 else x.column_tiles) + b * b_passes
     into_l1 += _evicted_rows_of_a(plan, x, l1, page_bytes)
