@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from anatune.errors import AnatuneError, BuildError, VerificationError, WorkerError
+from anatune.errors import AnatuneError
 from anatune.hwprofile import Profile
 from anatune.machine import cpu_only, matmul_only
 from anatune.measure.budget import Budget
@@ -88,7 +88,8 @@ def _verify_only(
             progress(f"verifying plan {place + 1}")
             outcome = runner.prepare(plan, estimate.seconds)
             if outcome.outcome is Outcome.OK:
-                return Result(profile, runner.kernels[plan], _candidates(chosen, measurements), place)
+                results = _candidates(chosen, measurements)
+                return Result(profile, runner.kernels[plan], results, place)
             measurements[place] = outcome
     raise _why_none(_candidates(chosen, measurements))
 
@@ -112,8 +113,7 @@ def _is_this_machine(profile: Profile) -> bool:
 
 
 def _why_none(results: list[Candidate]) -> AnatuneError:
-    """The error for a run without a working kernel: the first plan's, of the fitting class."""
+    """The error for a run without a working kernel: the first plan's."""
     first = next(c.measurement for c in results if c.measurement.outcome is not Outcome.SKIPPED)
-    classes = {Outcome.COMPILE_ERROR: BuildError, Outcome.WRONG_RESULT: VerificationError}
-    kind = classes.get(first.outcome, WorkerError)
-    return kind(f"none of {len(results)} plans gave a working kernel; the first: {first.note}")
+    why = f"none of {len(results)} plans gave a working kernel; the first: {first.note}"
+    return first.outcome.error(why)

@@ -1,4 +1,4 @@
-"""The tables of model_accuracy.py: errors in all, by kind of plan, and the worst (nothing here measures)."""
+"""The tables of model_accuracy.py: errors in all, by kind of plan, the worst. Measures nothing."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ERROR_TARGET, TAU_TARGET = 0.15, 0.6
 
 @dataclass(frozen=True)
 class Trial:
-    """One plan: its place in the model's order, what was predicted, what came out (None: ``note``)."""
+    """One plan: place in the model's order, what was predicted, what came out (None: `note`)."""
 
     rank: int  # 1 is the model's pick
     plan: at.GemmPlan

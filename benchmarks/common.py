@@ -1,4 +1,4 @@
-"""What the benchmarks share: lists of products, statistics, taking turns, tables, the machine's line.
+"""What the benchmarks share: lists of products, statistics, tables, the machine's line.
 
 Nothing here measures by itself; run one of the other files.
 """
@@ -10,17 +10,19 @@ import json
 import math
 import os
 import statistics
-import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import date
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anatune as at
-from anatune.errors import AnatuneError, OptionError, WorkerError, require
+from anatune.cli import show
+from anatune.cli.program import distribution_version
+from anatune.errors import AnatuneError, OptionError, require
+from anatune.measure.outcome import Outcome
+from anatune.report.compare import OURS
+from anatune.report.turns import Entrant
 
 if TYPE_CHECKING:
     from anatune.hwprofile import Profile
@@ -33,17 +35,7 @@ LIST = Path(__file__).resolve().parent / "gemm.csv"
 COLUMNS = ("name", "m", "n", "k", "count")
 
 BATCH_S = 0.010
-"""Length of a timed batch, seconds: thousands of ticks of the timer, a fraction of a scheduler's drift."""
-
-SETTLE_S = 0.03
-"""Pause before a turn, seconds: idle threads of OpenBLAS spin for 2^26 cycles before they sleep, those
-of TVM for less; two libraries must not spin at each other."""
-
-PATIENCE_S = 120.0
-"""A process that has not answered after this many seconds is taken to hang."""
-
-WIDTH = 220
-"""Columns of a table that goes to a file: wide enough that nothing is folded."""
+"""Length of a timed batch, seconds: thousands of the timer's ticks, few of the scheduler's."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +49,8 @@ class Product:
     count: int = 1
 
     @property
-    def flops(self) -> int:
-        return 2 * self.m * self.n * self.k
+    def workload(self) -> at.Matmul:
+        return at.matmul(self.m, self.n, self.k)
 
     def __str__(self) -> str:
         return f"{self.name} {self.m}x{self.n}x{self.k}".strip()
@@ -98,7 +90,8 @@ def geomean(values: Iterable[float]) -> float:
 def kendall_tau(x: Sequence[float], y: Sequence[float]) -> float:
     """Kendall's tau-b: 1 for the same order, -1 for the reverse; nan where one has no order at all.
 
-    (concordant - discordant) / sqrt(pairs untied in x * pairs untied in y) (Kendall, Biometrika 1945).
+    (concordant - discordant) / sqrt(pairs untied in x * pairs untied in y) (Kendall, Biometrika
+    33(3), 1945).
     """
     import numpy as np
 
@@ -112,69 +105,12 @@ def kendall_tau(x: Sequence[float], y: Sequence[float]) -> float:
     return agree / math.sqrt(untied_a * untied_b) if untied_a and untied_b else math.nan
 
 
-@dataclass
-class Entrant:
-    """Somebody who takes turns: ``batch(calls)`` gives seconds per call over so many calls."""
-
-    name: str
-    batch: Callable[[int], float] | None  # None: it failed, and `note` says how
-    note: str = ""
-    calls: int = 0  # per batch; 0 as long as nobody knows
-    samples: list[float] = field(default_factory=list)
-
-    @property
-    def seconds(self) -> float | None:
-        """Median of the samples; None where there are none."""
-        return statistics.median(self.samples) if self.samples else None
-
-
-def take_turns(
-    entrants: Sequence[Entrant],
-    rounds: int,
-    batch_s: float = BATCH_S,
-    rest: Callable[[float], Any] = time.sleep,
-) -> None:
-    """``rounds`` batches of each, every second round backwards, so that a drift meets all alike."""
-    for number in range(rounds):
-        for entrant in entrants if number % 2 == 0 else reversed(entrants):
-            if entrant.batch is None:
-                continue
-            rest(SETTLE_S)
-            try:
-                if not entrant.calls:
-                    entrant.calls = max(1, math.ceil(batch_s / max(entrant.batch(1), 1e-9)))
-                entrant.samples.append(entrant.batch(entrant.calls))
-            except WorkerError as error:
-                entrant.note, entrant.batch = str(error), None
-
-
-def kernel_entrant(name: str, runner: LocalRunner, plan: GemmPlan, predicted_s: float) -> Entrant:
+def kernel_entrant(setting: str, runner: LocalRunner, plan: GemmPlan, predicted_s: float) -> Entrant:
     """A kernel of ours, built and verified, ready to take turns; or why it cannot."""
-    from anatune.measure.outcome import Outcome
-
     ready = runner.prepare(plan, predicted_s)
     if ready.outcome is not Outcome.OK:
-        return Entrant(name, None, f"{ready.outcome.value}: {ready.note}")
-    return Entrant(name, lambda calls: runner.sample(plan, calls, predicted_s))
-
-
-def numpy_entrant(
-    product: Product, threads: int, core_type: str | None, stack: ExitStack
-) -> Entrant:
-    """``numpy.matmul`` in a process of its own, checked; OpenBLAS is told ``core_type`` if given."""
-    from anatune.measure.worker import Worker
-
-    workload = at.matmul(product.m, product.n, product.k)
-    served = "anatune.report.competitors:NumpyMatmul"
-    worker = stack.enter_context(Worker(served, (workload, threads, core_type), threads))
-    name = core_type or "as installed"
-    try:
-        wrong = str(worker.call("check", timeout_s=PATIENCE_S))
-    except WorkerError as error:
-        wrong = str(error)
-    if wrong:
-        return Entrant(name, None, wrong)
-    return Entrant(name, lambda calls: float(worker.call("sample", calls, timeout_s=PATIENCE_S)))
+        return Entrant(OURS, setting, note=f"{ready.outcome.value}: {ready.note}")
+    return Entrant(OURS, setting, lambda calls: runner.sample(plan, calls, predicted_s))
 
 
 def probed_peaks(profile: Profile, threads: Sequence[int]) -> dict[int, float]:
@@ -199,17 +135,10 @@ def machine_facts(profile: Profile) -> dict[str, str]:
         "anatune": at.__version__,
         "numpy": np.__version__,
         str(blas["name"]): str(blas["version"]),
-        "TVM": _version("apache-tvm"),
+        "TVM": distribution_version("apache-tvm"),
         "load before": load,
         "date": date.today().isoformat(),
     }
-
-
-def _version(distribution: str) -> str:
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return "of unknown version"
 
 
 def facts_line(facts: dict[str, str]) -> str:
@@ -230,19 +159,7 @@ def print_table(
     columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "", left: int = 1
 ) -> None:
     """A table on standard output; the first ``left`` columns are text, the others end flush."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False)
-    for number, column in enumerate(columns):
-        table.add_column(column, justify="left" if number < left else "right", overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    console = Console(markup=False, emoji=False, highlight=False)
-    if not console.is_terminal:
-        console.width = WIDTH
-    console.print(table)
+    show.print_table(columns, rows, title=title, numbers=columns[left:])
 
 
 def thread_counts(text: str) -> list[int]:

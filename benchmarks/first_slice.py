@@ -1,18 +1,17 @@
-"""Tuned kernels beside the machine's peak, beside OpenBLAS, and beside what the model picks unmeasured.
+"""Tuned kernels beside the machine's peak, OpenBLAS, and what the model picks unmeasured.
 
-For every product of the list and every number of threads: `anatune.tune` with the default pass and with
-``budget=0``, numpy's OpenBLAS as installed and told the core type that suits it best for that product.
-All of them take turns in one loop, each in a process that sleeps while others run; medians count. The
-peak is probed at the start and at the end, and the higher one is the measure.
+For every product of the list and every number of threads: `anatune.tune` with the default pass and
+with ``budget=0``, numpy's OpenBLAS as installed and told the core type that suits it best for that
+product. All of them take turns in one loop, each in a process that sleeps while others run; medians
+count. The peak is probed at the start and at the end, and the higher one is the measure.
 
     python benchmarks/first_slice.py                      # about ten minutes on two cores
-    python benchmarks/first_slice.py --quick              # three products, few rounds: about a minute
+    python benchmarks/first_slice.py --quick              # three products, few rounds: a minute
     python benchmarks/first_slice.py --rows square --threads 1 --json squares.json
 """
 
 from __future__ import annotations
 
-import math
 import re
 import statistics
 import subprocess
@@ -26,11 +25,14 @@ from typing import Any
 
 import click
 import common
-from common import Entrant, Product
+from common import Product
 from targets import Row, show, verdicts
 
 import anatune as at
 from anatune.errors import AnatuneError, OptionError, require
+from anatune.measure.runner import LocalRunner
+from anatune.report.compare import TOLD_CORE_TYPES, numpy_entrant
+from anatune.report.turns import Entrant, fastest, take_turns
 from anatune.units import FLOP_RATE
 
 DEFAULT_ROWS = r"square|resnet50_\d"
@@ -46,34 +48,32 @@ FRESH_STARTS = 5
 
 def measure_row(product: Product, threads: int, heats: int, rounds: int) -> Row:
     """Tune twice, then race everybody. A failure becomes the row's note."""
-    row = Row(str(product), threads, product.flops)
-    workload = at.matmul(product.m, product.n, product.k)
+    workload = product.workload
+    row = Row(str(product), threads, workload.flops)
     try:
         tuned, row.tune_wall_s = timed(lambda: at.tune(workload, threads=threads))
         model, row.model_only_wall_s = timed(lambda: at.tune(workload, threads=threads, budget=0))
         row.tuned_plan, row.model_only_plan = tuned.plan.to_json(), model.plan.to_json()
         with ExitStack() as stack:
             ours = our_entrants({"tuned": tuned, "model only": model}, stack)
-            installed = common.numpy_entrant(product, threads, None, stack)
-            told = best_told(product, threads, tuned.plan.target.isa, heats, stack)
+            installed = numpy_entrant(workload, threads, None, stack)
+            told = best_told(workload, threads, tuned.plan.target.isa, heats, stack)
             final = [*ours, installed, *told]
-            common.take_turns(final, rounds)
+            take_turns(final, rounds, common.BATCH_S)
     except AnatuneError as error:
         row.note = common.in_one_line(error)
         return row
     row.tuned_s, row.model_only_s = ours[0].seconds, ours[-1].seconds
     row.installed_s = installed.seconds
     if told:
-        row.told, row.told_s = told[0].name, told[0].seconds
-    row.samples_s = {entrant.name: entrant.samples for entrant in final}
-    row.note = "; ".join(f"{e.name}: {e.note}" for e in final if e.note)
+        row.told, row.told_s = told[0].setting, told[0].seconds
+    row.samples_s = {entrant.setting: entrant.samples for entrant in final}
+    row.note = "; ".join(f"{e.setting}: {e.note}" for e in final if e.note)
     return row
 
 
 def our_entrants(results: dict[str, Any], stack: ExitStack) -> list[Entrant]:
     """One entrant per different plan, sharing operands, in a worker with threads for the widest."""
-    from anatune.measure.runner import LocalRunner
-
     entrants: dict[Any, Entrant] = {}
     widest = max((r.plan for r in results.values()), key=lambda plan: plan.grid.threads)
     local = stack.enter_context(LocalRunner(widest))
@@ -85,15 +85,13 @@ def our_entrants(results: dict[str, Any], stack: ExitStack) -> list[Entrant]:
 
 
 def best_told(
-    product: Product, threads: int, isa: str, heats: int, stack: ExitStack
+    workload: at.Matmul, threads: int, isa: str, heats: int, stack: ExitStack
 ) -> list[Entrant]:
     """OpenBLAS told the core type with which it is fastest for this product; [] where none works."""
-    from anatune.report.compare import TOLD_CORE_TYPES
-
     core_types = TOLD_CORE_TYPES.get(isa, ())
-    told = [common.numpy_entrant(product, threads, core_type, stack) for core_type in core_types]
-    common.take_turns(told, heats)
-    best = min((e for e in told if e.samples), key=lambda e: e.seconds or math.inf, default=None)
+    told = [numpy_entrant(workload, threads, core_type, stack) for core_type in core_types]
+    take_turns(told, heats, common.BATCH_S)
+    best = fastest(told)
     if best is None:
         return []
     best.samples.clear()
@@ -107,7 +105,7 @@ def timed(work: Callable[[], Any]) -> tuple[Any, float]:
 
 
 def start_up() -> dict[str, float]:
-    """Seconds in fresh processes: importing anatune, loading TVM, the first model-only tuning after it."""
+    """Seconds in fresh processes: importing anatune, loading TVM, then the first model-only tuning."""
     root = str(Path(at.__file__).resolve().parents[1])
     code = (
         f"import sys, time; sys.path[:0] = [{root!r}]; clock = time.perf_counter; t0 = clock()\n"

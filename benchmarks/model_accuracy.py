@@ -1,11 +1,11 @@
 """Predicted beside measured: every legal plan of a few products, built, verified and timed.
 
-For each product: how far predictions are off, whether the model's order is the measured order (Kendall's
-tau-b), which place its pick has, the plans that it misjudges most with their terms, and the error by kind
-of plan. With ``--list`` the model's pick alone, for every product of a list. Each plan is one line of the
-JSON file, with all terms, so that the model can be fitted to it.
+For each product: how far predictions are off, whether the model's order is the measured order
+(Kendall's tau-b), which place its pick has, the plans that it misjudges most with their terms, and
+the error by kind of plan. With ``--list`` the model's pick alone, for every product of a list. Each
+plan is one line of the JSON file, with all terms, so that the model can be fitted to it.
 
-    python benchmarks/model_accuracy.py --json plans.jsonl     # all plans of three products: minutes each
+    python benchmarks/model_accuracy.py --json plans.jsonl  # all plans of three products: minutes each
     python benchmarks/model_accuracy.py --shape 256x256x256 --sample 40 --threads 2
     python benchmarks/model_accuracy.py --list                 # the pick of each row of gemm.csv
 """
@@ -27,6 +27,8 @@ from accuracy import Trial, report
 
 import anatune as at
 from anatune.errors import AnatuneError
+from anatune.measure.runner import LocalRunner
+from anatune.report.turns import SETTLE_S, take_turns
 from anatune.units import TIME
 
 DEFAULT_SHAPES = ("256x256x256", "196x1024x256", "49x512x4608")
@@ -38,15 +40,15 @@ BATCHES = 4
 """Batches of a plan, of which the fastest counts: whatever else runs only slows a plan down."""
 
 PLANS_PER_WORKER = 100
-"""Plans that are built before all of them are timed, in turns: a disturbance of the machine that lasts
-less than such a turn spoils one batch of some plans, not their fastest one."""
+"""Plans that are built before all of them are timed, in turns: a disturbance of the machine that
+lasts less than such a turn spoils one batch of some plans, not their fastest one."""
 
 LIST_BATCHES = 9
 """Batches of a pick of the list, with pauses between them: no other plan of it takes turns."""
 
 LEADERS, LEADER_ROUNDS = 5, 9
-"""Best measured plans that are timed again beside the model's pick, and in how many rounds: the best
-of thousands was also lucky."""
+"""Best measured plans that are timed again beside the model's pick, and in how many rounds: the
+best of thousands was also lucky."""
 
 SEED = 0
 
@@ -60,26 +62,23 @@ def measure(
     rest: Callable[[float], Any] = lambda seconds: None,
 ) -> Iterator[Trial]:
     """Build, verify and time plans of one workload."""
-    from anatune.measure.runner import LocalRunner
-
     widest = max((plan for _, plan, _ in ranked), key=lambda p: p.grid.threads)
     for start in range(0, len(ranked), PLANS_PER_WORKER):
         some = ranked[start : start + PLANS_PER_WORKER]
         with LocalRunner(widest) as runner:
             entrants = [common.kernel_entrant("", runner, p, e.seconds) for _, p, e in some]
-            time.sleep(common.SETTLE_S)  # the last check's BLAS may still spin
-            common.take_turns(entrants, batches, BATCH_S, rest)
+            time.sleep(SETTLE_S)  # the last check's BLAS may still spin
+            take_turns(entrants, batches, BATCH_S, rest)
         for (rank, plan, estimate), entrant in zip(some, entrants):
             yield Trial(rank, plan, estimate, min(entrant.samples, default=None), entrant.note)
 
 
 def again(trials: Sequence[Trial]) -> list[float]:
     """Medians of a contest between some plans of one workload, in their order; nan for a failure."""
-    from anatune.measure.runner import LocalRunner
-
-    with LocalRunner(max((t.plan for t in trials), key=lambda plan: plan.grid.threads)) as runner:
+    widest = max((t.plan for t in trials), key=lambda plan: plan.grid.threads)
+    with LocalRunner(widest) as runner:
         entrants = [common.kernel_entrant("", runner, t.plan, t.predicted.seconds) for t in trials]
-        common.take_turns(entrants, LEADER_ROUNDS)
+        take_turns(entrants, LEADER_ROUNDS, common.BATCH_S)
     return [entrant.seconds or math.nan for entrant in entrants]
 
 
@@ -96,8 +95,8 @@ def report_pick(timed: Sequence[Trial]) -> None:
         else f"the model's best in the sample, its {pick.rank}."
     )
     click.echo(
-        f"{name} ({pick.plan}) is number {place} of {len(timed)} as measured; timed again beside the best "
-        f"{len(leaders) - 1}, it has {best / seconds[0]:.1%} of the best's speed"
+        f"{name} ({pick.plan}) is number {place} of {len(timed)} as measured; timed again beside "
+        f"the best {len(leaders) - 1}, it has {best / seconds[0]:.1%} of the best's speed"
     )
     lines = [
         (
@@ -114,7 +113,7 @@ def report_pick(timed: Sequence[Trial]) -> None:
 
 def ranked(shape: common.Product, threads: int, sample: int | None) -> list[Place]:
     """The legal plans of a product, best first; the pick and a random ``sample`` less one if asked."""
-    order = at.rank(at.matmul(shape.m, shape.n, shape.k), threads=threads)
+    order = at.rank(shape.workload, threads=threads)
     plans = [(place, *pair) for place, pair in enumerate(order, 1)]
     if sample is None or sample >= len(plans):
         return plans
@@ -140,9 +139,8 @@ def pick_of_each(products: Iterable[common.Product], threads: int, file: TextIO 
         lines.append((str(product), TIME.show(trial.predicted.seconds), shown, off, why))
     common.print_table(("product", "predicted", "measured", "error", "plan; binding term"), lines)
     if errors:
-        click.echo(
-            f"threads={threads}: median |error| of {len(errors)} picks {statistics.median(errors):.1%}"
-        )
+        middle = statistics.median(errors)
+        click.echo(f"threads={threads}: median |error| of {len(errors)} picks {middle:.1%}")
 
 
 def write(file: TextIO | None, trial: Trial, threads: int) -> None:

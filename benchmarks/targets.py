@@ -20,7 +20,7 @@ MEAN_OF_MEASURED, LEAST_OF_MEASURED = 0.95, 0.85
 """Speed of the model's pick over that of the measured pass: geometric mean, and every row."""
 
 TUNE_S, MODEL_ONLY_S, IMPORT_S = 5.0, 1.0, 0.3
-"""Longest wall-clock of a default pass, of one with ``budget=0``, of ``import anatune``; seconds."""
+"""Longest wall-clock of a default pass, of one with ``budget=0``, of the import; seconds."""
 
 
 @dataclass
@@ -34,7 +34,7 @@ class Row:
     model_only_s: float | None = None
     installed_s: float | None = None
     told_s: float | None = None
-    told: str = ""  # the core type that suited OpenBLAS best
+    told: str = ""  # the setting that suited OpenBLAS best
     tune_wall_s: float | None = None
     model_only_wall_s: float | None = None
     tuned_plan: str = ""
@@ -48,7 +48,7 @@ class Row:
 
     @property
     def of_told(self) -> float | None:
-        """Our speed over OpenBLAS's at its best: told the core type, or as installed if that is faster."""
+        """Our speed over OpenBLAS's at its best: told the core type, or as installed if faster."""
         known = [s for s in (self.told_s, self.installed_s) if s is not None]
         return ratio(min(known, default=None), self.tuned_s)
 
@@ -123,7 +123,7 @@ def _least(what: str, value: float | None, limit: float) -> Verdict:
 
 
 def _shares(what: str, rows: Sequence[Row], name: str, mean: float, least: float) -> list[Verdict]:
-    """The geomean of a ratio and its smallest value; rows without one are named and count as misses."""
+    """The geomean of a ratio and its smallest value; rows without one are named, and misses."""
     values = {row.name: getattr(row, name) for row in rows}
     failed = [row for row, value in values.items() if value is None]
     known = {row: value for row, value in values.items() if value is not None}
@@ -155,8 +155,8 @@ def _longest(what: str, rows: Sequence[Row], name: str, limit: float) -> Verdict
 
 def show(rows: Sequence[Row], peaks: dict[int, float]) -> None:
     columns = (
-        "product", "rate", "of peak", "of told", "told", "of installed", "budget=0 of default",
-        "tune s", "budget=0 s", "note",
+        "product", "rate", "of peak", "of told", "best setting", "of installed",
+        "budget=0 of default", "tune s", "budget=0 s", "note",
     )  # fmt: skip
     for threads in sorted({row.threads for row in rows}):
         here = [row for row in rows if row.threads == threads]

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anatune.errors import OptionError, WorkerError
+from anatune.errors import OptionError
 
 ROOT = Path(__file__).resolve().parents[1]
 BENCHMARKS = ROOT / "benchmarks"
@@ -82,25 +82,6 @@ def test_kendall_tau_of_an_order_with_itself_and_its_reverse(x):
         assert common.kendall_tau(x, [-value for value in x]) == pytest.approx(-1.0)
 
 
-def test_turns_alternate_and_a_failure_ends_only_its_own():
-    log: list[str] = []
-
-    def batch(name: str, seconds: float):
-        def run(calls: int) -> float:
-            log.append(f"{name}{calls}")
-            if name == "c":
-                raise WorkerError("worker died")
-            return seconds
-
-        return run
-
-    entrants = [common.Entrant(n, batch(n, s)) for n, s in (("a", 0.005), ("b", 1.0), ("c", 1.0))]
-    common.take_turns(entrants, 2, batch_s=0.01, rest=lambda seconds: None)
-    assert log == ["a1", "a2", "b1", "b1", "c1", "b1", "a2"]
-    assert [e.seconds for e in entrants] == [0.005, 1.0, None]
-    assert entrants[2].note == "worker died"
-
-
 def test_thread_counts():
     assert common.thread_counts("1,2") == [1, 2]
     for wrong in ("", "0", "one", "1,"):
@@ -109,7 +90,7 @@ def test_thread_counts():
 
 
 def test_shapes():
-    assert common.read_shape("196x1024x256").flops == 2 * 196 * 1024 * 256
+    assert common.read_shape("196x1024x256").workload.flops == 2 * 196 * 1024 * 256
     assert str(common.read_shape("1x2x3")) == "1x2x3"
     for wrong in ("", "1x2", "1x2xk", "-1x2x3"):
         with pytest.raises(OptionError, match="shape"):

@@ -12,10 +12,12 @@ from anatune.errors import WorkerError
 from anatune.measure.worker import Worker
 from anatune.plan import CacheBlocks, CodeTarget, GemmPlan, MicroTile
 from anatune.report import competitors
-from anatune.report.compare import BATCH_S, Comparison, Row, _Runner, _take_turns
+from anatune.report.compare import Comparison, Row
+from anatune.report.turns import Entrant, fastest, take_turns
 from anatune.workload import matmul
 
 ROOT = Path(__file__).resolve().parents[1]
+BATCH_S = 0.02
 
 
 def plan() -> GemmPlan:
@@ -33,14 +35,14 @@ def turns(log: list[str], name: str, seconds: float):
         log.append(name)
         return seconds
 
-    return _Runner(name, "", turn)
+    return Entrant(name, "", turn)
 
 
 def test_turns_alternate_and_batches_are_long_enough():
     log: list[str] = []
     pauses: list[float] = []
     runners = [turns(log, "a", 0.001), turns(log, "b", 1.0)]
-    _take_turns(runners, 3, rest=pauses.append)
+    take_turns(runners, 3, BATCH_S, rest=pauses.append)
     assert "".join(log) == "aabb" + "ba" + "ab"  # the first turn has a call that fixes the batch
     assert [r.calls for r in runners] == [round(BATCH_S / 0.001), 1]
     assert [len(r.samples) for r in runners] == [3, 3]
@@ -52,10 +54,11 @@ def test_a_runner_that_fails_is_out_and_says_why():
         raise WorkerError("worker died: exit status -4")
 
     log: list[str] = []
-    bad, good = _Runner("bad", "told X", turn), turns(log, "good", 0.5)
-    _take_turns([bad, good], 2, rest=lambda seconds: None)
-    assert bad.row() == Row("bad", "told X", note="worker died: exit status -4")
-    assert good.row() == Row("good", "", 0.5, 0.0)
+    bad, good = Entrant("bad", "told X", turn), turns(log, "good", 0.5)
+    take_turns([bad, good], 2, BATCH_S, rest=lambda seconds: None)
+    assert Row.of(bad) == Row("bad", "told X", note="worker died: exit status -4")
+    assert Row.of(good) == Row("good", "", 0.5, 0.0)
+    assert fastest([bad, good, turns(log, "idle", 0.1)]) is good and fastest([bad]) is None
 
 
 def test_ratio_is_against_the_fastest_other():

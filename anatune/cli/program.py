@@ -101,12 +101,13 @@ def _warn(message: Warning | str, *_where: Any, **_more: Any) -> None:
 def _print_version(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
     if not wanted:
         return
-    versions = [f"{name} {_version(name)}" for name in ("anatune", "apache-tvm", "apache-tvm-ffi")]
+    versions = [f"{name} {distribution_version(name)}" for name in ("anatune", "apache-tvm", "apache-tvm-ffi")]
     click.echo(", ".join([*versions, f"Python {sys.version.split()[0]}"]))
     context.exit()
 
 
-def _version(distribution: str) -> str:
+def distribution_version(distribution: str) -> str:
+    """The version of an installed distribution, as text."""
     try:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:

@@ -1,4 +1,4 @@
-"""How commands print: one JSON document, or a table for people, and progress on a terminal (rank 9)."""
+"""How commands print: one JSON document or a table, and progress on a terminal (rank 9)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import math
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from enum import Enum
 from typing import Any
@@ -45,18 +45,27 @@ def plain(value: Any) -> Any:
 
 
 NUMBERS = ("threads", "predicted", "measured", "time", "+-", "rate", "of peak")
-"""Titles of columns whose cells end flush."""
+"""Titles of the commands' columns whose cells end flush."""
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table on standard output."""
+def print_table(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    title: str = "",
+    numbers: Collection[str] = NUMBERS,
+) -> None:
+    """A table on standard output; the columns titled as in ``numbers`` end flush."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for title in columns:
-        table.add_column(title, justify="right" if title in NUMBERS else "left", overflow="fold")
+    table = Table(
+        title=title or None, title_justify="left",
+        box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False,
+    )  # fmt: skip
+    for column in columns:
+        table.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
     for row in rows:
         table.add_row(*row)
     console = Console(markup=False, emoji=False, highlight=False)
@@ -70,7 +79,7 @@ def progress() -> Iterator[Tell]:
     """A function that shows what is going on, on standard error, where that is a terminal.
 
     It is also where an interruption is kept in mind: one that comes in the middle of a compilation
-    is turned into that compilation's failure by TVM, and one that also ends a worker into a dead worker.
+    is turned into that compilation's failure by TVM, one that also ends a worker into a dead worker.
     """
     interruptions: list[int] = []
 

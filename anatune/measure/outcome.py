@@ -6,8 +6,10 @@ import statistics
 from dataclasses import dataclass
 from enum import Enum
 
+from anatune.errors import AnatuneError, BuildError, VerificationError, WorkerError
+
 UNSTABLE_SPREAD = 0.10
-"""Spread over median above which a timing is called unstable: pyperf's threshold for its warning."""
+"""Spread over median above which a timing is called unstable: pyperf's threshold for a warning."""
 
 
 class Outcome(str, Enum):
@@ -20,6 +22,12 @@ class Outcome(str, Enum):
     CRASHED = "crashed"
     TIMEOUT = "timeout"
     SKIPPED = "not measured"
+
+    @property
+    def error(self) -> type[AnatuneError]:
+        """The class of the error that this outcome is where no other candidate is left."""
+        classes = {Outcome.COMPILE_ERROR: BuildError, Outcome.WRONG_RESULT: VerificationError}
+        return classes.get(self, WorkerError)
 
 
 @dataclass(frozen=True)

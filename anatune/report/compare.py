@@ -1,24 +1,22 @@
-"""Side by side with the installed libraries, each with its best setting, turn and turn about (rank 9).
+"""Side by side with the installed libraries, each with its best setting (rank 9).
 
-Every runner has a process of its own. They take turns, so that a drift of the machine meets all alike;
-the heats find the setting that suits a library best for this very shape, the final is what counts.
+Every runner has a process of its own, and they take turns. The heats find the setting that suits a
+library best for this very shape; the final is what counts.
 """
 
 from __future__ import annotations
 
-import math
-import statistics
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from dataclasses import dataclass
 
-from anatune.errors import OptionError, VerificationError, WorkerError, require
+from anatune.errors import OptionError, WorkerError, require
 from anatune.measure.outcome import Outcome
 from anatune.measure.runner import LocalRunner
 from anatune.measure.worker import Worker
 from anatune.plan import GemmPlan
+from anatune.report.turns import Entrant, fastest, take_turns
+from anatune.workload import Matmul
 
 OURS = "anatune"
 AS_INSTALLED = "as installed"
@@ -27,13 +25,10 @@ TOLD_CORE_TYPES = {
     "x86_64": ("SkylakeX", "Cooperlake", "SapphireRapids", "Zen", "Haswell"),
     "aarch64": ("ARMV8", "NEOVERSEN1", "NEOVERSEV1", "NEOVERSEN2"),
 }
-"""Core types by which OpenBLAS can be told the processor (its driver/others/dynamic*.c); ISA -> names."""
+"""Instruction set -> core types that OpenBLAS can be told to be on (its driver/others/dynamic*.c)."""
 
 BATCH_S = 0.02
 """Length of a timed batch, seconds: long against the timer and against one thread's wake-up."""
-
-SETTLE_S = 0.03
-"""Pause before a turn, seconds: the threads of TVM's pool spin some milliseconds before they sleep."""
 
 HEAT_ROUNDS = 3
 """Rounds in which every setting of a library runs."""
@@ -57,10 +52,19 @@ class Row:
     spread_s: float | None = None
     note: str = ""
 
+    @classmethod
+    def of(cls, entrant: Entrant) -> Row:
+        timing = entrant.timing
+        if timing is None:
+            return cls(entrant.library, entrant.setting, note=entrant.note or "not timed")
+        return cls(
+            entrant.library, entrant.setting, timing.median_s, timing.spread_s, entrant.note
+        )
+
 
 @dataclass(frozen=True)
 class Comparison:
-    """All rows for one plan; ours first. ``tried`` has the heats of the settings that did not win."""
+    """All rows for one plan; ours first. ``tried`` has the heats of the settings that lost."""
 
     plan: GemmPlan
     rows: tuple[Row, ...]
@@ -77,29 +81,6 @@ class Comparison:
         return self.plan.workload.flops / row.time_s if row.time_s else None
 
 
-class Turn(Protocol):
-    """One runner's process: seconds per call over a batch."""
-
-    def __call__(self, calls: int) -> float: ...
-
-
-@dataclass
-class _Runner:
-    library: str
-    setting: str
-    turn: Turn | None = None  # None: it failed, and `note` says how
-    calls: int = 0  # per batch; 0 as long as nobody knows
-    samples: list[float] = field(default_factory=list)
-    note: str = ""
-
-    def row(self) -> Row:
-        if not self.samples:
-            return Row(self.library, self.setting, note=self.note or "not timed")
-        middle = statistics.median(self.samples)
-        spread = statistics.median(abs(s - middle) for s in self.samples)
-        return Row(self.library, self.setting, middle, spread, self.note)
-
-
 def compare(
     plan: GemmPlan,
     predicted_s: float,
@@ -112,98 +93,63 @@ def compare(
     The libraries may use ``threads``; None: as many as the plan, which may have left some idle.
 
     Raises:
-        WorkerError, VerificationError: our own kernel that does not run or computes something else.
+        OptionError: fewer than one round.
+        BuildError, VerificationError, WorkerError: our own kernel does not build, computes
+            something else, or does not run.
     """
     require(rounds >= 1, f"rounds = {rounds}: at least 1", OptionError)
     with ExitStack() as stack:
         ours = _start_ours(plan, predicted_s, stack)
         installed, told = _start_numpy(plan, threads or plan.grid.threads, stack, progress)
         progress("finding the setting that suits the library best")
-        _take_turns([ours, installed, *told], HEAT_ROUNDS)
-        best = min(
-            (r for r in told if r.samples), key=lambda r: r.row().time_s or math.inf, default=None
-        )
-        tried = tuple(r.row() for r in told if r is not best)
-        final = [r for r in (ours, installed, best) if r is not None]
-        for runner in final:
-            runner.samples.clear()
+        take_turns([ours, installed, *told], HEAT_ROUNDS, BATCH_S)
+        best = fastest(told)
+        tried = tuple(Row.of(e) for e in told if e is not best)
+        final = [e for e in (ours, installed, best) if e is not None]
+        for entrant in final:
+            entrant.samples.clear()
         progress(f"{rounds} rounds, turn and turn about")
-        _take_turns(final, rounds)
-    return Comparison(plan, tuple(r.row() for r in final), tried)
+        take_turns(final, rounds, BATCH_S)
+    return Comparison(plan, tuple(Row.of(e) for e in final), tried)
 
 
-def _start_ours(plan: GemmPlan, predicted_s: float, stack: ExitStack) -> _Runner:
+def numpy_entrant(
+    workload: Matmul, threads: int, core_type: str | None, stack: ExitStack
+) -> Entrant:
+    """``numpy.matmul`` in a process of its own, checked; OpenBLAS is told ``core_type`` if given.
+
+    One that fails has no turns, and says why.
+    """
+    factory = "anatune.report.competitors:NumpyMatmul"
+    worker = stack.enter_context(Worker(factory, (workload, threads, core_type), threads))
+    entrant = Entrant("numpy", AS_INSTALLED if core_type is None else f"told {core_type}")
+    try:
+        entrant.note = worker.call("check", timeout_s=PATIENCE_S)
+        entrant.library = f"numpy ({worker.call('library', timeout_s=PATIENCE_S)})"
+    except WorkerError as error:
+        entrant.note = str(error)
+    if not entrant.note:
+        entrant.batch = lambda calls: float(worker.call("sample", calls, timeout_s=PATIENCE_S))
+    return entrant
+
+
+def _start_ours(plan: GemmPlan, predicted_s: float, stack: ExitStack) -> Entrant:
     local = stack.enter_context(LocalRunner(plan))
     ready = local.prepare(plan, predicted_s)
-    wrong = ready.outcome is Outcome.WRONG_RESULT
-    require(not wrong, f"plan {plan}: {ready.note}", VerificationError)
-    require(
-        ready.outcome is Outcome.OK,
-        f"plan {plan}: {ready.outcome.value}: {ready.note}",
-        WorkerError,
-    )
-    return _Runner(OURS, "tuned", lambda calls: local.sample(plan, calls, predicted_s))
+    why = f"plan {plan}: {ready.outcome.value}: {ready.note}"
+    require(ready.outcome is Outcome.OK, why, ready.outcome.error)
+    return Entrant(OURS, "tuned", lambda calls: local.sample(plan, calls, predicted_s))
 
 
 def _start_numpy(
     plan: GemmPlan, threads: int, stack: ExitStack, progress: Tell
-) -> tuple[_Runner, list[_Runner]]:
-    """numpy as installed and, where its BLAS is OpenBLAS, told each core type in turn."""
+) -> tuple[Entrant, list[Entrant]]:
+    """numpy as installed and, where its BLAS is OpenBLAS, told each core type."""
     progress("starting numpy")
-    installed, worker = _start(plan, threads, "numpy", AS_INSTALLED, None, stack)
-    if worker is None:
-        return installed, []
-    library = str(worker.call("library", timeout_s=PATIENCE_S))
-    installed.library = f"numpy ({library})"
-    core_types: Sequence[str] = ()
-    if "openblas" in library.lower():
-        core_types = TOLD_CORE_TYPES.get(plan.target.isa, ())
-    told = []
-    for core_type in core_types:
-        progress(f"starting numpy told {core_type}")
-        setting = f"told {core_type}"
-        told.append(_start(plan, threads, installed.library, setting, core_type, stack)[0])
+    installed = numpy_entrant(plan.workload, threads, None, stack)
+    told: list[Entrant] = []
+    if "openblas" in installed.library.lower():
+        for core_type in TOLD_CORE_TYPES.get(plan.target.isa, ()):
+            progress(f"starting numpy told {core_type}")
+            told.append(numpy_entrant(plan.workload, threads, core_type, stack))
     return installed, told
-
-
-def _start(
-    plan: GemmPlan,
-    threads: int,
-    library: str,
-    setting: str,
-    core_type: str | None,
-    stack: ExitStack,
-) -> tuple[_Runner, Worker | None]:
-    """A checked runner; one that fails has no turns, and says why."""
-    factory = "anatune.report.competitors:NumpyMatmul"
-    worker = stack.enter_context(Worker(factory, (plan.workload, threads, core_type), threads))
-    runner = _Runner(library, setting)
-    try:
-        runner.note = worker.call("check", timeout_s=PATIENCE_S)
-    except WorkerError as error:
-        runner.note = str(error)
-    if runner.note:
-        return runner, None
-    runner.turn = lambda calls: _sample(worker, calls)
-    return runner, worker
-
-
-def _sample(worker: Worker, calls: int) -> float:
-    return float(worker.call("sample", calls, timeout_s=PATIENCE_S))
-
-
-def _take_turns(
-    runners: Sequence[_Runner], rounds: int, rest: Callable[[float], Any] = time.sleep
-) -> None:
-    """``rounds`` batches of each runner, every second round in the opposite order."""
-    for number in range(rounds):
-        for runner in runners if number % 2 == 0 else reversed(runners):
-            if runner.turn is None:
-                continue
-            rest(SETTLE_S)
-            try:
-                if not runner.calls:
-                    runner.calls = max(1, math.ceil(BATCH_S / max(runner.turn(1), 1e-9)))
-                runner.samples.append(runner.turn(runner.calls))
-            except WorkerError as error:
-                runner.note, runner.turn = str(error), None

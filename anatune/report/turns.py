@@ -1,0 +1,70 @@
+"""Turn and turn about: whoever is compared runs in short batches, so a drift meets all (rank 9)."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from anatune.errors import WorkerError
+from anatune.measure.outcome import Timing
+
+SETTLE_S = 0.03
+"""Pause before a turn, seconds: idle threads of OpenBLAS spin for 2^26 cycles before they sleep, those
+of TVM's pool for some milliseconds; two libraries must not spin at each other."""
+
+LEAST_CALL_S = 1e-9
+"""What a call is taken to last at least, seconds, when the length of a batch is computed."""
+
+
+@dataclass
+class Entrant:
+    """Somebody who takes turns: ``batch(calls)`` gives seconds per call over so many calls."""
+
+    library: str
+    setting: str
+    batch: Callable[[int], float] | None = None  # None: it failed, and `note` says how
+    note: str = ""
+    calls: int = 0  # per batch; 0 as long as nobody knows
+    samples: list[float] = field(default_factory=list)
+
+    @property
+    def timing(self) -> Timing | None:
+        return Timing(tuple(self.samples)) if self.samples else None
+
+    @property
+    def seconds(self) -> float | None:
+        """Median of the samples; None where there are none."""
+        return self.timing.median_s if self.timing else None
+
+
+def take_turns(
+    entrants: Sequence[Entrant],
+    rounds: int,
+    batch_s: float,
+    rest: Callable[[float], Any] = time.sleep,
+) -> None:
+    """``rounds`` batches of about ``batch_s`` of each entrant, every second round backwards.
+
+    An entrant whose worker fails takes no further turn.
+    """
+    for number in range(rounds):
+        for entrant in entrants if number % 2 == 0 else reversed(entrants):
+            if entrant.batch is None:
+                continue
+            rest(SETTLE_S)
+            try:
+                if not entrant.calls:
+                    call_s = max(entrant.batch(1), LEAST_CALL_S)
+                    entrant.calls = max(1, math.ceil(batch_s / call_s))
+                entrant.samples.append(entrant.batch(entrant.calls))
+            except WorkerError as error:
+                entrant.note, entrant.batch = str(error), None
+
+
+def fastest(entrants: Iterable[Entrant]) -> Entrant | None:
+    """The entrant of the smallest median; None where nobody has a sample."""
+    timed = (entrant for entrant in entrants if entrant.samples)
+    return min(timed, key=lambda entrant: entrant.seconds or math.inf, default=None)
