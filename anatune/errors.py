@@ -1,4 +1,4 @@
-"""Every error that anatune raises, in one tree; each message names the field, the value and the mend."""
+"""Every error that anatune raises, in one tree; messages name field, value and mend (rank 0)."""
 
 from __future__ import annotations
 
@@ -47,7 +47,12 @@ class VerificationError(AnatuneError, ArithmeticError):
     """A kernel whose numbers differ from the float64 reference by more than the tolerance."""
 
 
+def last_line(said: object) -> str:
+    """The last line of what a tool or an exception says, where the reason stands; "" of nothing."""
+    return (str(said).strip().splitlines() or [""])[-1]
+
+
 def require(condition: object, why: str, error: type[AnatuneError] = IllegalPlan) -> None:
-    """Raise ``error(why)`` unless ``condition`` holds; ``why`` states the limit with its numbers."""
+    """Raise ``error(why)`` unless ``condition`` holds; ``why`` has the limit with its numbers."""
     if not condition:
         raise error(why)

@@ -1,4 +1,4 @@
-"""What a tuning run leaves behind: a kernel to call, the plan, every candidate, the reasons (rank 7)."""
+"""What a tuning run leaves behind: a kernel to call, its plan, all candidates, reasons (rank 7)."""
 
 from __future__ import annotations
 
@@ -54,6 +54,7 @@ class Result(CheckedCall):
     """A tuned kernel: call it like a function, ask it why.
 
     Attributes:
+        workload, profile: what was tuned, and for which machine.
         plan: the decision, a frozen value with ``to_json``.
         predicted: the model's `Estimate` of that plan.
         measured: its `Timing`, or None where nothing was measured (``budget=0``, other machines).
@@ -98,7 +99,8 @@ class Result(CheckedCall):
         """Write a shared library that `anatune.load` and TVM's runtime can load; return its path.
 
         Raises:
-            BuildError: no C compiler to link with, or a folder that cannot be written.
+            BuildError: no C compiler to link with, or a path that does not end in .so or cannot be
+                written.
         """
         return self._kernel.export(path)
 
@@ -122,7 +124,7 @@ class Result(CheckedCall):
         return "\n".join(lines)
 
     def to_dataframe(self) -> Any:
-        """The candidates as a pandas DataFrame, one row each; times in seconds."""
+        """The candidates as a pandas DataFrame, one row each; pandas must be installed."""
         import pandas
 
         return pandas.DataFrame([c.as_dict() for c in self.candidates])
@@ -141,7 +143,8 @@ class Result(CheckedCall):
 
     def __repr__(self) -> str:
         seconds = self._chosen.seconds
-        how = f"measured {TIME.show(seconds)}" if seconds else f"predicted {TIME.show(self.predicted.seconds)}"
+        predicted = f"predicted {TIME.show(self.predicted.seconds)}"
+        how = f"measured {TIME.show(seconds)}" if seconds else predicted
         return f"<anatune result: {self.workload}; {self.plan}; {how}>"
 
 

@@ -12,7 +12,7 @@ from anatune.codegen.gemm import lower_gemm
 from anatune.codegen.library import ENTRY, PLAN_SYMBOL
 from anatune.codegen.link import export_library
 from anatune.codegen.target import tvm_target
-from anatune.errors import BuildError, OptionError, require
+from anatune.errors import BuildError, OptionError, last_line, require
 from anatune.plan import GemmPlan
 
 PASS_CONFIG = {
@@ -53,7 +53,8 @@ class Kernel:
         """Write a shared library that holds the kernel and its plan; return its path.
 
         Raises:
-            BuildError: no C compiler to link with, or a folder that cannot be written.
+            BuildError: no C compiler to link with, or a path that does not end in .so or cannot be
+                written.
         """
         path = Path(path)
         export_library(self.executable, path, PLAN_SYMBOL, self.plan.to_json())
@@ -74,6 +75,5 @@ def build(plan: GemmPlan) -> Kernel:
     except Exception as error:  # TVM raises many classes, all of them about this plan
         if "KeyboardInterrupt" in str(error):  # TVM wraps the user's Ctrl-C like any other error
             raise KeyboardInterrupt from None
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
-        raise BuildError(f"{plan}: {reason}") from error
+        raise BuildError(f"{plan}: {last_line(error) or type(error).__name__}") from error
     return Kernel(plan, module, executable)

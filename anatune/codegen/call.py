@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import tvm_ffi
 
-from anatune.errors import OperandError, require
+from anatune.errors import OperandError, last_line, require
 from anatune.workload import Matmul
 
-CPU_DEVICE = (1, 0)
-"""DLPack's device of type CPU."""
+CPU = 1
+"""Device type of the processor in DLPack (kDLCPU)."""
 
 
 class CheckedCall:
@@ -37,8 +37,8 @@ class CheckedCall:
             out: an array to write C into instead of a new one; it must not overlap an input.
 
         Raises:
-            OperandError: a wrong number of operands, or one of the wrong shape, data type, strides or
-                device, named with what would be right.
+            OperandError: a wrong number of operands, or one of the wrong shape, data type, strides
+                or device, named with what would be right.
         """
         if len(operands) != len(self._inputs):
             names = ", ".join(name for name, _ in self._inputs)
@@ -61,7 +61,9 @@ class CheckedCall:
             return out
         return c if isinstance(operands[0], np.ndarray) else _like(operands[0], c)
 
-    def _view(self, name: str, shape: tuple[int, ...], x: Any, writable: bool = False) -> np.ndarray:
+    def _view(
+        self, name: str, shape: tuple[int, ...], x: Any, writable: bool = False
+    ) -> np.ndarray:
         """``x`` as a numpy array over the same memory, after all checks."""
         array = x if isinstance(x, np.ndarray) else _numpy_view(name, x)
         if array.shape != shape:
@@ -75,7 +77,8 @@ class CheckedCall:
                 "pass numpy.ascontiguousarray(...)"
             )
         if not flags.writeable:
-            require(not writable, f"{name}: read-only; an array that can be written is needed", OperandError)
+            why = f"{name}: read-only; an array that can be written is needed"
+            require(not writable, why, OperandError)
             return array.copy()  # DLPack cannot say that a tensor is read-only
         return array
 
@@ -88,11 +91,12 @@ def _numpy_view(name: str, x: Any) -> np.ndarray:
         OperandError,
     )
     kind = int(device()[0])
-    require(kind == CPU_DEVICE[0], f"{name}: on DLPack device {kind}; the CPU's memory is needed", OperandError)
+    why = f"{name}: on DLPack device {kind}; the CPU's memory is needed"
+    require(kind == CPU, why, OperandError)
     try:
         return np.from_dlpack(x)
     except (BufferError, TypeError, RuntimeError, ValueError) as error:
-        raise OperandError(f"{name}: {str(error).splitlines()[0]}") from None
+        raise OperandError(f"{name}: {last_line(error)}") from None
 
 
 def _like(example: Any, c: np.ndarray) -> Any:

@@ -21,6 +21,10 @@ PLAN_SYMBOL = "anatune_plan"
 """C symbol of an exported library that holds the plan as JSON."""
 
 
+PROBE_ALIGN_BYTES = 64
+"""Alignment of a probe's buffers: that of the widest vectors and of most cache lines."""
+
+
 @functools.cache
 def load_runtime() -> None:
     """Make TVM's runtime library (thread pool, evaluator) known to the dynamic linker, once."""
@@ -60,10 +64,10 @@ def load(path: str | Path) -> LoadedKernel:
     require(file.is_file(), f"path = {str(path)!r}: no such file", BuildError)
     try:
         load_runtime()
-        text = ctypes.c_char_p(ctypes.addressof(ctypes.c_char.in_dll(ctypes.CDLL(str(file)), PLAN_SYMBOL)))
+        first = ctypes.c_char.in_dll(ctypes.CDLL(str(file)), PLAN_SYMBOL)
     except OSError as error:
         raise BuildError(f"path = {str(path)!r}: not a library of this machine: {error}") from None
     except ValueError:
         raise BuildError(f"path = {str(path)!r}: not exported by anatune: no plan inside") from None
-    assert text.value is not None
-    return LoadedKernel(GemmPlan.from_json(text.value.decode()), load_module(str(file)))
+    plan = GemmPlan.from_json(ctypes.string_at(ctypes.addressof(first)).decode())
+    return LoadedKernel(plan, load_module(str(file)))

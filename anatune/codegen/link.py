@@ -9,13 +9,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from anatune.errors import BuildError, require
+from anatune.errors import BuildError, last_line, require
 
 
 def write_loadable(executable: Any, stem: Path) -> str:
     """Write a compiled module as what a worker can load quickest; return the file's path.
 
     A shared library where the machine has a linker (milliseconds), else LLVM IR.
+
+    Raises:
+        BuildError: the linker refused.
     """
     linker = shutil.which("ld") or shutil.which("ld.lld")
     if linker is None:
@@ -30,7 +33,7 @@ def export_library(executable: Any, path: Path, symbol: str, text: str) -> None:
     """Write a shared library with the module's code, and ``text`` as the C string ``symbol``.
 
     Raises:
-        BuildError: no C compiler, or a file that cannot be written.
+        BuildError: no C compiler, or a path that does not end in .so or cannot be written.
     """
     compiler = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
     require(compiler, "export: no C compiler found to link with; install gcc or clang", BuildError)
@@ -47,5 +50,5 @@ def export_library(executable: Any, path: Path, symbol: str, text: str) -> None:
 def _run(command: Sequence[str]) -> None:
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        reason = (done.stderr.strip().splitlines() or ["failed without a word"])[-1]
+        reason = last_line(done.stderr) or "failed without a word"
         raise BuildError(f"{Path(command[0]).name}: {reason}")

@@ -1,7 +1,7 @@
 """Small kernels that measure one fact of a machine each (rank 5).
 
 Every probe is a PrimFunc ``main(data, out)``: ``data`` is read, ``out`` takes one vector per thread
-and accumulator so that nothing is optimised away. With several threads each works on a part of its own.
+and accumulator so that nothing is optimised away. With several threads each works on its own part.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script import builder as T
 
 from anatune.codegen.build import PASS_CONFIG
-from anatune.codegen.library import ENTRY
+from anatune.codegen.library import ENTRY, PROBE_ALIGN_BYTES
 from anatune.codegen.target import tvm_target
 from anatune.codegen.vectors import Row, index
 from anatune.plan import CodeTarget
@@ -26,9 +26,10 @@ class Probe:
     """A probe to build: what it does, on how many threads, and how many times.
 
     ``kind``: "multiply_add" runs ``chains`` independent register-only chains of multiply-adds;
-    "read" adds up ``elements`` per thread, ``chains`` vectors at a time; "stride" adds up one element
-    every ``stride``; "chase" follows ``data`` as a list of subscripts, each read waiting for the one
-    before; "clock" is a chain of integer operations of one cycle each; "empty" does nothing.
+    "read" adds up ``elements`` per thread, ``chains`` vectors at a time; "stride" adds up one
+    element every ``stride``; "chase" follows ``data`` as a list of subscripts, each read waiting
+    for the one before; "clock" is a chain of integer operations of one cycle each; "empty" does
+    nothing.
     """
 
     kind: str
@@ -46,7 +47,7 @@ class Probe:
 
     @property
     def out_elements(self) -> int:
-        return self.threads * max(self.chains, 1) * self.lanes
+        return self.threads * self.chains * self.lanes
 
 
 CLOCK_STEPS = 8
@@ -67,8 +68,10 @@ def build_probe(probe: Probe, target: CodeTarget) -> Any:
         with T.prim_func():
             T.func_name(ENTRY)
             T.func_attr({"tirx.noalias": True, "global_symbol": ENTRY})
-            data = T.arg("data", T.buffer([index(probe.data_elements)], probe.dtype, align=64))
-            out = T.arg("out", T.buffer([index(probe.out_elements)], probe.dtype, align=64))
+            data, out = (
+                T.arg(name, T.buffer([index(size)], probe.dtype, align=PROBE_ALIGN_BYTES))
+                for name, size in (("data", probe.data_elements), ("out", probe.out_elements))
+            )
             if probe.threads == 1:
                 emit(probe, data, out, index(0))
             else:

@@ -1,25 +1,41 @@
 """Inside the worker: load kernels, check them, time batches of calls (rank 6).
 
-Only numpy and TVM's small runtime are imported here, not the compiler: a worker starts in a tenth of
-a second, and a kernel that runs in it needs no tuner.
+Only numpy and TVM's small runtime are imported here, not the compiler: a worker starts in a tenth
+of a second, and a kernel that runs in it needs no tuner.
 """
 
 from __future__ import annotations
 
 import struct
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import tvm_ffi
 
+from anatune.codegen.call import CPU
 from anatune.codegen.library import ENTRY, load_module, load_runtime
 from anatune.errors import VerificationError
 from anatune.measure import verify
 from anatune.workload import Matmul
 
-CPU = 1
-"""Device type of the processor in DLPack."""
+
+def time_batches(
+    module: Any, arguments: Sequence[Any], *, calls: int, batches: int
+) -> tuple[float, ...]:
+    """Seconds per call of each batch, by TVM's timer; one call before them is not counted.
+
+    The timer loops outside Python, whose own call would take as long as a small kernel.
+    """
+    evaluator = tvm_ffi.get_global_func("runtime.RPCTimeEvaluator")
+    device_number, least_ms, cooling_ms, flush_bytes, prepare = 0, 0, 0, 0, ""
+    zero_batches, batches_to_cooling = 0, 1
+    timed = evaluator(
+        module, ENTRY, CPU, device_number, calls, batches, least_ms, zero_batches, cooling_ms,
+        batches_to_cooling, flush_bytes, prepare,
+    )  # fmt: skip
+    return struct.unpack(f"{batches}d", bytes(timed(*arguments)))
 
 
 class Bench:
@@ -53,16 +69,14 @@ class Bench:
             calls *= 2
 
     def sample(self, path: str, calls: int) -> float:
-        """Seconds per call over a batch of ``calls``; before a batch of several, one is not counted."""
+        """Seconds per call over a batch of ``calls``; before several, one is not counted."""
         module = self._module(path)
         if calls == 1:  # long enough to fill the caches for itself
             main = module[ENTRY]
             start = time.perf_counter()
             main(*self.arguments)
             return time.perf_counter() - start
-        evaluate = tvm_ffi.get_global_func("runtime.RPCTimeEvaluator")
-        timed = evaluate(module, ENTRY, CPU, 0, calls, 1, 0, 0, 0, 1, 0, "")
-        return struct.unpack("d", bytes(timed(*self.arguments)))[0]
+        return time_batches(module, self.arguments, calls=calls, batches=1)[0]
 
     def _module(self, path: str) -> Any:
         """A kernel's module; loaded again in a worker that replaces one which died."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import struct
 from typing import Any
 
 import numpy as np
 import tvm_ffi
 
-from anatune.codegen.library import ENTRY, load_module, load_runtime
-from anatune.measure.bench import CPU
+from anatune.codegen.library import PROBE_ALIGN_BYTES, load_module, load_runtime
+from anatune.measure.bench import time_batches
 
 
 class ProbeBench:
@@ -21,21 +20,20 @@ class ProbeBench:
     def times(
         self, path: str, dtype: str, data_elements: int, out_elements: int,
         chase_step: int, samples: int,
-    ) -> list[float]:
+    ) -> tuple[float, ...]:
         """Seconds of ``samples`` runs of the probe at ``path``, after one that is not counted.
 
         ``chase_step``: 0 for plain data (ones), else the elements between neighbours of a random
         cycle through all of ``data``, for probes that follow subscripts.
         """  # fmt: skip
-        data = np.ones(data_elements, dtype) if not chase_step else _cycle(data_elements, chase_step)
+        plain = not chase_step
+        data = np.ones(data_elements, dtype) if plain else _cycle(data_elements, chase_step)
         out = np.zeros(out_elements, dtype)
         arguments = [tvm_ffi.from_dlpack(_aligned(x)) for x in (data, out)]
-        evaluate = tvm_ffi.get_global_func("runtime.RPCTimeEvaluator")
-        timed = evaluate(load_module(path), ENTRY, CPU, 0, 1, samples, 0, 0, 0, 1, 0, "")
-        return list(struct.unpack(f"{samples}d", bytes(timed(*arguments))))
+        return time_batches(load_module(path), arguments, calls=1, batches=samples)
 
 
-def _aligned(array: np.ndarray, boundary: int = 64) -> np.ndarray:
+def _aligned(array: np.ndarray, boundary: int = PROBE_ALIGN_BYTES) -> np.ndarray:
     """A copy whose first element lies on a cache line, as the probes assume."""
     room = np.empty(array.nbytes + boundary, np.uint8)
     start = -room.ctypes.data % boundary

@@ -18,13 +18,17 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from anatune.errors import WorkerError
+from anatune.errors import WorkerError, last_line
 
 DIED, HUNG = "died", "hung"
 
-BLAS_THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
-"""Variables that size the pools of numpy's libraries: their threads spin for tens of milliseconds after
-the float64 reference, on the cores that the next kernel is timed on."""
+BLAS_THREADS = (
+    "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS",
+    "OMP_NUM_THREADS",
+)  # fmt: skip
+"""Variables that size the pools of the libraries that numpy is built with, by their manuals. One thread
+unless asked for: theirs spin for tens of milliseconds after the float64 reference, on the cores that
+the next kernel is timed on."""
 
 
 class WorkerFailure(WorkerError):
@@ -82,7 +86,10 @@ class Worker:
 
     def _spawn(self) -> None:
         root = str(Path(__file__).resolve().parents[2])
-        code = f"import sys; sys.path[:0] = [{root!r}]; from anatune.measure.worker import serve; serve()"
+        code = (
+            f"import sys; sys.path[:0] = [{root!r}]; "
+            "from anatune.measure.worker import serve; serve()"
+        )
         pools = {"TVM_NUM_THREADS": str(self._threads), "TVM_BIND_THREADS": "0"}
         pools.update(dict.fromkeys(BLAS_THREADS, "1"))
         self._complaints = tempfile.TemporaryFile()
@@ -97,8 +104,8 @@ class Worker:
         except OSError as error:
             raise WorkerError(f"worker: cannot be started: {error}") from None
         self._answers: queue.Queue[Any] = queue.Queue()
-        reader = threading.Thread(target=_read_all, args=(self._process.stdout, self._answers), daemon=True)
-        reader.start()
+        ends = (self._process.stdout, self._answers)
+        threading.Thread(target=_read_all, args=ends, daemon=True).start()
         self._send(self._start)
 
     def _send(self, message: Any) -> None:
@@ -127,8 +134,8 @@ class Worker:
     def _last_words(self) -> str:
         code = self._process.wait()
         self._complaints.seek(0)
-        lines = self._complaints.read().decode(errors="replace").strip().splitlines()
-        return f"exit status {code}" + (f", {lines[-1]}" if lines else "")
+        said = last_line(self._complaints.read().decode(errors="replace"))
+        return f"exit status {code}" + (f", {said}" if said else "")
 
 
 def _read_all(stream: Any, answers: queue.Queue[Any]) -> None:
@@ -167,8 +174,7 @@ def serve() -> None:
 
 
 def _one_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[-1] if lines else 'no message'}"
+    return f"{type(error).__name__}: {last_line(error) or 'no message'}"
 
 
 def _die_with_parent() -> None:

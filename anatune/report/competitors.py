@@ -1,7 +1,7 @@
-"""What runs beside our kernel: one library call in a process of its own (rank 9, inside the worker).
+"""Inside the worker: what runs beside our kernel, one library call in a process of its own (rank 9).
 
-Nothing here imports numpy at the top: a BLAS reads its environment while it is loaded, so the settings
-are written first and numpy is imported after them.
+Nothing here imports numpy at the top: a BLAS reads its environment while it is loaded, so the
+settings are written first and numpy is imported after them.
 """
 
 from __future__ import annotations
@@ -11,28 +11,23 @@ import time
 from typing import TYPE_CHECKING
 
 from anatune.errors import VerificationError
+from anatune.measure.worker import BLAS_THREADS
 
 if TYPE_CHECKING:
     from anatune.workload import Matmul
-
-THREAD_VARIABLES = (
-    "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS",
-    "OMP_NUM_THREADS",
-)  # fmt: skip
-"""How the libraries that numpy is built with are told their number of threads, by their manuals."""
 
 CORE_TYPE_VARIABLE = "OPENBLAS_CORETYPE"
 """How OpenBLAS is told the processor where it does not know it; read when the library is loaded."""
 
 IDLE_STEP_S, IDLE_SHARE, IDLE_PATIENCE_S = 0.01, 0.1, 1.0
-"""Idle: a step in which all threads together used less than this share of it; waited for so long."""
+"""Idle: a step in which all threads used less than this share of it; and how long it is awaited."""
 
 
 class NumpyMatmul:
     """``numpy.matmul`` of one workload, with its own operands and a BLAS told what to be."""
 
     def __init__(self, workload: Matmul, threads: int, core_type: str | None = None) -> None:
-        os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
+        os.environ.update(dict.fromkeys(BLAS_THREADS, str(threads)))
         if core_type is not None:
             os.environ[CORE_TYPE_VARIABLE] = core_type
         import numpy as np
