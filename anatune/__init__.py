@@ -8,7 +8,7 @@ In the order in which a workload passes through::
                                          |
                                        report, cli            what people look at
 
-Names below are loaded when they are first used: ``import anatune`` alone loads neither TVM nor numpy.
+Names below are loaded when first used: ``import anatune`` alone loads neither TVM nor numpy.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The model as functions of what a user has at hand: a workload and the name of a machine (rank 8)."""
+"""The model as functions of what a user has: a workload and the name of a machine (rank 8)."""
 
 from __future__ import annotations
 

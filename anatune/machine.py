@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from anatune.errors import OptionError, WorkloadError, require
@@ -55,7 +54,7 @@ def resolve(target: Any, progress: Callable[[str], None] = lambda text: None) ->
     """
     if isinstance(target, Profile):
         return target
-    if isinstance(target, (str, Path, os.PathLike)):
+    if isinstance(target, (str, os.PathLike)):
         return load_profile(target, progress)
     raise OptionError(
         f"target = {target!r}: 'host', the name of a profile, the path of a file, or a Profile"
@@ -63,14 +62,15 @@ def resolve(target: Any, progress: Callable[[str], None] = lambda text: None) ->
 
 
 def cpu_only(target: Any, progress: Callable[[str], None] = lambda text: None) -> Profile:
-    """`resolve`, for kernels that are generated for CPUs."""
+    """`resolve`, for kernels that are generated for CPUs. Raises OptionError for a GPU as well."""
     profile = resolve(target, progress)
-    require(profile.cores, f"target = {profile.name!r}: a CPU is needed, this is a GPU", OptionError)
+    why = f"target = {profile.name!r}: a CPU is needed, this is a GPU"
+    require(profile.cores, why, OptionError)
     return profile
 
 
 def matmul_only(workload: Any) -> Matmul:
     """``workload`` if it is one that kernels are generated for, else WorkloadError."""
-    kind = type(workload).__name__
-    require(isinstance(workload, Matmul), f"workload = {kind}: use anatune.matmul(m, n, k)", WorkloadError)
+    why = f"workload = {type(workload).__name__}: use anatune.matmul(m, n, k)"
+    require(isinstance(workload, Matmul), why, WorkloadError)
     return workload

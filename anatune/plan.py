@@ -14,7 +14,7 @@ from anatune.workload import Matmul
 
 @dataclass(frozen=True, kw_only=True)
 class MicroTile:
-    """Register tile: ``mr`` rows by ``nr`` columns of C; vectors of ``lanes`` lie along the columns."""
+    """Register tile: ``mr`` rows by ``nr`` columns of C; vectors of ``lanes`` along the columns."""
 
     mr: int
     nr: int
@@ -81,14 +81,14 @@ class CodeTarget:
 
     @classmethod
     def of(cls, machine: Target) -> CodeTarget:
-        """What a profile says of its instruction set, without features that no kernel depends on."""
+        """What a profile says of its instruction set, less features that no kernel depends on."""
         vector = tuple(sorted(VECTOR_FEATURES.intersection(machine.features)))
         return cls(isa=machine.isa, mcpu=machine.mcpu, triple=machine.triple, features=vector)
 
 
 @dataclass(frozen=True, kw_only=True)
 class GemmPlan:
-    """Everything that a GEMM kernel depends on. Loops, outermost first (B3A2C0 of the GotoBLAS family)::
+    """Everything that a GEMM kernel depends on. Loops, outermost first (B3A2C0 of GotoBLAS)::
 
         thread (grid) > jc (nc) > pc (kc) > ic (mc) > jr (nr) > ir (mr) > p
 
@@ -101,7 +101,7 @@ class GemmPlan:
     blocks: CacheBlocks
     a: Storage = Storage.IN_PLACE
     b: Storage = Storage.IN_PLACE
-    prefetch_c: bool = False  # ask for a tile's C before its loop, so that the loop hides the way to it
+    prefetch_c: bool = False  # ask for a tile's C before its loop, which hides the way to it
     grid: ThreadGrid = ThreadGrid()
 
     def __post_init__(self) -> None:
@@ -122,12 +122,12 @@ class GemmPlan:
 
     @property
     def thread_rows(self) -> int:
-        """Rows of C per thread: whole tiles, so that an edge tile stands only at the last row."""
+        """Rows of C per thread: whole tiles, so that an edge stands only at the last row."""
         return _share(self.workload.m, self.tile.mr, self.grid.rows)
 
     @property
     def thread_columns(self) -> int:
-        """Columns of C per thread: whole tiles, so that an edge tile stands only at the last column."""
+        """Columns of C per thread: whole tiles, so that an edge stands only at the last column."""
         return _share(self.workload.n, self.tile.nr, self.grid.columns)
 
     @property
@@ -164,17 +164,19 @@ class GemmPlan:
             fields = json.loads(text)
         except (ValueError, RecursionError) as error:
             raise IllegalPlan(f"plan: not JSON ({error}); give what to_json returned") from None
-        require(isinstance(fields, dict), f"plan: {fields!r} is not a plan; give what to_json returned")
+        why = f"plan: {fields!r} is not a plan; give what to_json returned"
+        require(isinstance(fields, dict), why)
         kind = fields.pop("kind", None)
         require(kind == "gemm", f"kind = {kind!r}: this version reads plans of kind 'gemm'")
         return _build(cls, fields, "plan")
 
     def __str__(self) -> str:
         t, b = self.tile, self.blocks
-        threads = f"{self.grid.rows}x{self.grid.columns} threads" if self.grid.threads > 1 else "1 thread"
+        g = self.grid
         return (
-            f"{t.mr}x{t.nr} tile, kc {b.kc} mc {b.mc} nc {b.nc}, "
-            f"A {self.a.value}, B {self.b.value}, {'C prefetched, ' if self.prefetch_c else ''}{threads}"
+            f"{t.mr}x{t.nr} tile, kc {b.kc} mc {b.mc} nc {b.nc}, A {self.a.value}, "
+            f"B {self.b.value}, {'C prefetched, ' if self.prefetch_c else ''}"
+            + (f"{g.rows}x{g.columns} threads" if g.threads > 1 else "1 thread")
         )
 
 
@@ -182,8 +184,9 @@ class GemmPlan:
 class Estimate:
     """What the model predicts of one plan, for operands that were in use just before.
 
-    ``cycles`` are those of the thread with most to do. ``terms`` are cycles by name, in the order in
-    which they bind; ``bytes_moved`` are bytes by the level that they come out of, all threads together.
+    ``cycles`` are those of the thread with most to do. ``terms`` are cycles by name, in the order
+    in which they bind; ``bytes_moved`` are bytes by the level that they come out of, all threads
+    together.
     """
 
     seconds: float
@@ -206,10 +209,12 @@ def _share(extent: int, tile: int, parts: int) -> int:
 
 def _build(cls: type, fields: Any, path: str) -> Any:
     """An instance of the frozen dataclass ``cls`` from plain JSON values, unknown keys refused."""
-    require(isinstance(fields, dict), f"{path} = {fields!r}: an object with the fields of {cls.__name__}")
+    why = f"{path} = {fields!r}: an object with the fields of {cls.__name__}"
+    require(isinstance(fields, dict), why)
     known = get_type_hints(cls)
     for name in fields:
-        require(name in known, f"{path}.{name}: unknown field; {cls.__name__} has {', '.join(known)}")
+        why = f"{path}.{name}: unknown field; {cls.__name__} has {', '.join(known)}"
+        require(name in known, why)
     try:
         return cls(**{name: _value(known[name], fields[name], f"{path}.{name}") for name in fields})
     except TypeError as error:

@@ -105,7 +105,9 @@ def kendall_tau(x: Sequence[float], y: Sequence[float]) -> float:
     return agree / math.sqrt(untied_a * untied_b) if untied_a and untied_b else math.nan
 
 
-def kernel_entrant(setting: str, runner: LocalRunner, plan: GemmPlan, predicted_s: float) -> Entrant:
+def kernel_entrant(
+    setting: str, runner: LocalRunner, plan: GemmPlan, predicted_s: float
+) -> Entrant:
     """A kernel of ours, built and verified, ready to take turns; or why it cannot."""
     ready = runner.prepare(plan, predicted_s)
     if ready.outcome is not Outcome.OK:

@@ -87,7 +87,7 @@ def our_entrants(results: dict[str, Any], stack: ExitStack) -> list[Entrant]:
 def best_told(
     workload: at.Matmul, threads: int, isa: str, heats: int, stack: ExitStack
 ) -> list[Entrant]:
-    """OpenBLAS told the core type with which it is fastest for this product; [] where none works."""
+    """OpenBLAS told the core type with which it is fastest here; [] where none works."""
     core_types = TOLD_CORE_TYPES.get(isa, ())
     told = [numpy_entrant(workload, threads, core_type, stack) for core_type in core_types]
     take_turns(told, heats, common.BATCH_S)
@@ -105,7 +105,7 @@ def timed(work: Callable[[], Any]) -> tuple[Any, float]:
 
 
 def start_up() -> dict[str, float]:
-    """Seconds in fresh processes: importing anatune, loading TVM, then the first model-only tuning."""
+    """Seconds in fresh processes: importing anatune, loading TVM, a first model-only tuning."""
     root = str(Path(at.__file__).resolve().parents[1])
     code = (
         f"import sys, time; sys.path[:0] = [{root!r}]; clock = time.perf_counter; t0 = clock()\n"

@@ -5,7 +5,7 @@ For each product: how far predictions are off, whether the model's order is the 
 the error by kind of plan. With ``--list`` the model's pick alone, for every product of a list. Each
 plan is one line of the JSON file, with all terms, so that the model can be fitted to it.
 
-    python benchmarks/model_accuracy.py --json plans.jsonl  # all plans of three products: minutes each
+    python benchmarks/model_accuracy.py --json plans.jsonl  # every plan of three products
     python benchmarks/model_accuracy.py --shape 256x256x256 --sample 40 --threads 2
     python benchmarks/model_accuracy.py --list                 # the pick of each row of gemm.csv
 """
@@ -74,7 +74,7 @@ def measure(
 
 
 def again(trials: Sequence[Trial]) -> list[float]:
-    """Medians of a contest between some plans of one workload, in their order; nan for a failure."""
+    """Medians of a contest between plans of one workload, in their order; nan for a failure."""
     widest = max((t.plan for t in trials), key=lambda plan: plan.grid.threads)
     with LocalRunner(widest) as runner:
         entrants = [common.kernel_entrant("", runner, t.plan, t.predicted.seconds) for t in trials]
@@ -112,7 +112,7 @@ def report_pick(timed: Sequence[Trial]) -> None:
 
 
 def ranked(shape: common.Product, threads: int, sample: int | None) -> list[Place]:
-    """The legal plans of a product, best first; the pick and a random ``sample`` less one if asked."""
+    """The legal plans of a product, best first; with ``sample`` the pick and random others."""
     order = at.rank(shape.workload, threads=threads)
     plans = [(place, *pair) for place, pair in enumerate(order, 1)]
     if sample is None or sample >= len(plans):

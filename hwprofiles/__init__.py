@@ -1,1 +1,1 @@
-"""Shipped hardware profiles: data only, found by `anatune.hwprofile.places`, also in an installed wheel."""
+"""Shipped hardware profiles: data only, found by `anatune.hwprofile.places`, in a wheel too."""

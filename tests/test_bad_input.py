@@ -175,7 +175,7 @@ def test_too_little_memory(monkeypatch):
     large = at.matmul(1024, 1024, 1024)
     want = (
         "matmul 1024x1024x1024 float32: operands need 36 MiB with room to check them, "
-        "1 MiB are free; take smaller extents or budget a larger machine"
+        "1 MiB are free; take smaller extents or a machine with more"
     )
     assert message(lambda: memory.require_memory(large), WorkloadError) == want
     generic = generic_profile()

@@ -24,7 +24,7 @@ FIRST_SET = (
     (3136, 64, 576),  # ResNet-50, stage 2, its 3x3 convolutions as a product
     (784, 512, 128),  # ResNet-50, stage 3, the 1x1 convolutions that widen
 )
-"""Shapes m, n, k that are tuned first: three squares and two rows of ResNet-50 (He et al., 2015)."""
+"""m, n, k of what is tuned first: three squares, two layers of ResNet-50 (He et al., 2016)."""
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ budget_option = click.option(
 
 
 class WorkloadCommand(click.Command):
-    """A command whose arguments may be negative numbers: they are refused as extents, not as options."""
+    """A command whose arguments may be negative numbers: refused as extents, not as options."""
 
     ignore_unknown_options = True
 
@@ -75,7 +75,7 @@ def read_workload(words: tuple[str, ...], dtype: str) -> Matmul:
     from anatune.workload import matmul
 
     m, n, k = (int(text) if _WHOLE.fullmatch(text) else text for text in extents)
-    return matmul(m, n, k, dtype=dtype)  # type: ignore[arg-type]  # it refuses text with its own line
+    return matmul(m, n, k, dtype=dtype)  # type: ignore[arg-type]  # it refuses text by itself
 
 
 def read_budget(text: str | None) -> int | str | None:

@@ -1,4 +1,4 @@
-"""The program around all commands: its help, its exit statuses, one line for every error (rank 9)."""
+"""The program around all commands: help, exit statuses, one line for every error (rank 9)."""
 
 from __future__ import annotations
 
@@ -101,7 +101,8 @@ def _warn(message: Warning | str, *_where: Any, **_more: Any) -> None:
 def _print_version(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
     if not wanted:
         return
-    versions = [f"{name} {distribution_version(name)}" for name in ("anatune", "apache-tvm", "apache-tvm-ffi")]
+    shown = ("anatune", "apache-tvm", "apache-tvm-ffi")
+    versions = [f"{name} {distribution_version(name)}" for name in shown]
     click.echo(", ".join([*versions, f"Python {sys.version.split()[0]}"]))
     context.exit()
 

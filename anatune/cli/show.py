@@ -65,7 +65,8 @@ def print_table(
         box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False,
     )  # fmt: skip
     for column in columns:
-        table.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
+        justify = "right" if column in numbers else "left"
+        table.add_column(column, justify=justify, overflow="fold")
     for row in rows:
         table.add_row(*row)
     console = Console(markup=False, emoji=False, highlight=False)
@@ -79,7 +80,7 @@ def progress() -> Iterator[Tell]:
     """A function that shows what is going on, on standard error, where that is a terminal.
 
     It is also where an interruption is kept in mind: one that comes in the middle of a compilation
-    is turned into that compilation's failure by TVM, one that also ends a worker into a dead worker.
+    is turned into that compilation's failure by TVM, one that ends a worker too into a dead worker.
     """
     interruptions: list[int] = []
 

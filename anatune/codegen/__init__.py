@@ -1,8 +1,8 @@
 """Plan -> kernel, through TVM; no policy: it does what the plan says (rank 5).
 
 TVM reads two environment variables when its thread pool starts. Its defaults do not suit a library:
-half of the processors (it assumes two threads a core), and the caller's thread tied to one processor
-for good, which every thread started later inherits.
+half of the processors (it assumes two threads a core), and the caller's thread tied to one
+processor for good, which every thread started later inherits.
 """
 
 import os

@@ -105,9 +105,11 @@ class _Nest:
             row_block = rows.block(ic, mc)
             if self.plan.a is Storage.PACKED:
                 self._pack_a(row_block, k)
-            self._for_each_column_tile(
-                columns, lambda jr, row: self._emit_column_of_tiles(row_block, ic, columns, jr, row, k)
-            )
+
+            def column_of_tiles(jr: Any, row: Row) -> None:
+                self._emit_column_of_tiles(row_block, ic, columns, jr, row, k)
+
+            self._for_each_column_tile(columns, column_of_tiles)
 
     def _for_each_column_tile(self, columns: _Span, body: Any) -> None:
         """Whole tiles in a loop, then the narrow one where the matrix ends inside a tile."""

@@ -16,8 +16,9 @@ class TileOperands:
     """What a register tile reads and writes, as expressions of its own subscripts.
 
     ``a(i, p)`` is a scalar, ``b(p, u)`` and ``c(i, u)`` are vectors (u counts vectors of a row);
-    ``store_c(i, u, value)`` writes one back. Where given, ``prefetch_c(i, u)`` asks for it before the
-    loop, and ``keep_b(p, u, value)`` puts each vector of B aside as it is read: packing on first use.
+    ``store_c(i, u, value)`` writes one back. Where given, ``prefetch_c(i, u)`` asks for it before
+    the loop, and ``keep_b(p, u, value)`` puts each vector of B aside as it is read: packing on
+    first use.
     """
 
     a: Callable[[int, Any], Any]

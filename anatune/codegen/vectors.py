@@ -1,4 +1,4 @@
-"""Vector loads and stores of a row whose last vector may be partial (rank 5, code generation)."""
+"""Vector loads and stores of a row whose last vector may be partial (rank 5)."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Row:
         return T.broadcast(tirx.const(0, self.dtype), self.lanes)
 
     def load(self, buffer: Any, where: tuple[Any, ...], vector: int) -> Any:
-        """Vector number ``vector`` of the row that starts at ``where``; absent lanes read as 0."""
+        """Vector number ``vector`` of the row starting at ``where``; absent lanes read as 0."""
         *outer, column = where
         ramp = T.ramp(column + vector * self.lanes, 1, self.lanes)
         mask = self._mask(vector)
@@ -52,7 +52,7 @@ class Row:
         return T.masked_load(self.vector_dtype, buffer, *outer, ramp, mask)
 
     def store(self, buffer: Any, where: tuple[Any, ...], vector: int, value: Any) -> None:
-        """Write vector number ``vector`` of the row that starts at ``where``; absent lanes are left."""
+        """Write vector number ``vector`` of the row starting at ``where``; absent lanes are left."""
         *outer, column = where
         ramp = T.ramp(column + vector * self.lanes, 1, self.lanes)
         mask = self._mask(vector)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
 
-from anatune.hwprofile.profile import CoreKind, Gpu, Profile, hardware_threads
+from anatune.hwprofile.profile import CoreKind, Gpu, Profile, Tlb, hardware_threads
 from anatune.hwprofile.schema import CHECK, Path, facts
 from anatune.units import CAPACITY
 
@@ -29,15 +29,12 @@ def _of_machine(profile: Profile) -> Iterator[Contradiction]:
     if bool(profile.cores) == (profile.gpu is not None):
         yield ("cores",), "a profile has either cores or gpu"
     if (profile.gpu is not None) != (profile.target.isa == "nvptx"):
-        yield (
-            "target",
-            "isa",
-        ), f"{profile.target.isa} does not go with {'gpu' if profile.gpu else 'cores'}"
+        other = "gpu" if profile.gpu else "cores"
+        yield ("target", "isa"), f"{profile.target.isa} does not go with {other}"
     threads = hardware_threads(profile.cores)
     if profile.cores and profile.usable_threads > threads:
-        yield (
-            "usable_threads",
-        ), f"{profile.usable_threads} is more than the {threads} hardware threads"
+        why = f"{profile.usable_threads} is more than the {threads} hardware threads"
+        yield ("usable_threads",), why
     cpus = [cpu for core in profile.cores for cpu in core.cpus]
     if len(set(cpus)) < len(cpus):
         yield ("cores",), "two kinds of core claim one of the cpus"
@@ -51,18 +48,14 @@ def _of_core(core: CoreKind, path: Path) -> Iterator[Contradiction]:
     if not core.caches:
         yield (*path, "caches"), "is missing: the model cannot do without it"
     if core.tlb is not None:
-        if not _power_of_two(core.tlb.page_bytes):
-            yield (
-                *path,
-                "tlb",
-                "page",
-            ), f"{CAPACITY.show(core.tlb.page_bytes)} is not a power of two"
-        if core.tlb.second_entries is not None and core.tlb.second_entries < core.tlb.entries:
-            yield (
-                *path,
-                "tlb",
-                "second_entries",
-            ), f"is less than the first level's {core.tlb.entries}"
+        yield from _of_tlb(core.tlb, (*path, "tlb"))
+
+
+def _of_tlb(tlb: Tlb, path: Path) -> Iterator[Contradiction]:
+    if not _power_of_two(tlb.page_bytes):
+        yield (*path, "page"), f"{CAPACITY.show(tlb.page_bytes)} is not a power of two"
+    if tlb.second_entries is not None and tlb.second_entries < tlb.entries:
+        yield (*path, "second_entries"), f"is less than the first level's {tlb.entries}"
 
 
 def _of_caches(core: CoreKind, all_cores: int) -> Iterator[Contradiction]:
@@ -75,10 +68,8 @@ def _of_caches(core: CoreKind, all_cores: int) -> Iterator[Contradiction]:
         if not _power_of_two(cache.line_bytes):
             yield (*here, "line"), f"{cache.line_bytes} B is not a power of two"
         if cache.cores > all_cores:
-            yield (
-                *here,
-                "cores",
-            ), f"{cache.cores} is more than the {all_cores} cores of the machine"
+            why = f"{cache.cores} is more than the {all_cores} cores of the machine"
+            yield (*here, "cores"), why
     for near, far in pairwise(core.caches):
         here = (*path, str(far.level))
         if far.size_bytes < near.size_bytes:
@@ -94,10 +85,8 @@ def _of_gpu(gpu: Gpu) -> Iterator[Contradiction]:
     if gpu.registers_per_thread > gpu.registers_per_sm:
         yield ("gpu", "registers_per_thread"), "is more than registers_per_sm"
     if gpu.threads_per_sm % gpu.warp_threads:
-        yield (
-            "gpu",
-            "threads_per_sm",
-        ), f"is not a multiple of the warp's {gpu.warp_threads} threads"
+        why = f"is not a multiple of the warp's {gpu.warp_threads} threads"
+        yield ("gpu", "threads_per_sm"), why
 
 
 def _of_repeated(profile: Profile, repeated: Mapping[Path, object]) -> Iterator[Contradiction]:

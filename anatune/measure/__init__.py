@@ -1,1 +1,1 @@
-"""Build, verify and time kernels in a worker process that may die; probes of the machine (rank 6)."""
+"""Build, verify and time kernels in a worker process that may die; probe the machine (rank 6)."""

@@ -16,10 +16,13 @@ DEFAULT_CANDIDATES = 8
 DEFAULT_SECONDS = 2.5
 """Wall-clock of the default pass, seconds: leaves a call of `tune` well under 5 s in all."""
 
+NO_LIMIT = 10**6
+"""More candidates than any workload has plans."""
+
 
 @dataclass(frozen=True)
 class Budget:
-    """At most ``candidates`` plans, and no new work after ``seconds``. No candidates: model only."""
+    """At most ``candidates`` plans, and no new work after ``seconds``; 0 plans: the model only."""
 
     candidates: int = DEFAULT_CANDIDATES
     seconds: float = DEFAULT_SECONDS
@@ -34,11 +37,12 @@ class Budget:
         if value is None:
             return cls()
         if isinstance(value, Integral) and not isinstance(value, bool):
-            require(value >= 0, f"budget = {value}: a number of candidates is 0 or more", OptionError)
+            why = f"budget = {value}: a number of candidates is 0 or more"
+            require(value >= 0, why, OptionError)
             return cls(candidates=int(value), seconds=math.inf)
         wanted = f'budget = {value!r}: None, a number of candidates, or a time such as "5s"'
         require(isinstance(value, str), wanted, OptionError)
         try:
-            return cls(candidates=10**6, seconds=TIME.parse(value))
+            return cls(candidates=NO_LIMIT, seconds=TIME.parse(value))
         except UnitError:
             raise OptionError(wanted) from None

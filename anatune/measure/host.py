@@ -1,9 +1,13 @@
-"""This machine's profile: detected, probed, kept in the user's cache until the machine changes (rank 6)."""
+"""This machine's profile: detected, probed, kept in the user's cache (rank 6)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+from tvm.target import Target
+from tvm.target import codegen as llvm
+
+from anatune.codegen.target import host_triple
 from anatune.hwprofile import Profile
 from anatune.hwprofile.detect import LlvmFacts, detect_host
 from anatune.hwprofile.kept import keep_host
@@ -12,13 +16,10 @@ from anatune.measure.probe import probe_profile
 
 def llvm_facts() -> LlvmFacts:
     """What LLVM, through TVM, says of this machine's processor."""
-    from tvm.target import Target
-    from tvm.target import codegen as llvm
-
     features = llvm.llvm_get_cpu_features(Target.from_device("cpu"))
     return LlvmFacts(
         mcpu=str(llvm.llvm_get_system_cpu()),
-        triple=str(llvm.llvm_get_system_triple()),
+        triple=host_triple(),
         features=tuple(sorted(str(f) for f in features)),
     )
 

@@ -31,6 +31,6 @@ def require_memory(workload: Matmul) -> None:
     require(
         free is None or needed <= free,
         f"{workload}: operands need {CAPACITY.show(needed)} with room to check them, "
-        f"{CAPACITY.show(free or 0)} are free; take smaller extents or budget a larger machine",
+        f"{CAPACITY.show(free or 0)} are free; take smaller extents or a machine with more",
         WorkloadError,
     )

@@ -1,4 +1,4 @@
-"""Measure what no system tells: rates, latencies, bandwidths, the price of a parallel region (rank 6)."""
+"""Measure what no system tells: rates, latencies, bandwidths, parallel regions (rank 6)."""
 
 from __future__ import annotations
 
@@ -7,36 +7,53 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from anatune.hwprofile import CacheLevel, Citation, CoreKind, Memory, Profile, Source
+from anatune.codegen.link import write_loadable
+from anatune.codegen.probes import CLOCK_STEPS, Probe, build_probe
+from anatune.hwprofile import CacheLevel, Citation, CoreKind, Memory, Profile, Source, Tlb
 from anatune.measure.worker import Worker
 from anatune.plan import CodeTarget
 
-if TYPE_CHECKING:
-    from anatune.codegen.probes import Probe
-
 PROBED_DTYPES = ("float32", "float64")
 ELEMENT_BYTES = {"float32": 4, "float64": 8, "int64": 8}
+F32_BYTES = ELEMENT_BYTES["float32"]
 
 SAMPLES = 5
-"""Runs of each probe in a round; the fastest counts, as whatever else runs can only slow a probe down."""
+"""Runs of each probe in a round; the fastest counts: whatever else runs can only slow it down."""
 
 ROUNDS = 3
 """Times that all probes are run: a disturbance rarely lasts through two rounds."""
 
 TARGET_S = 0.004
-"""Length of one probe run, seconds: long against the timer, short enough for all of them in seconds."""
+"""Length of one probe run, seconds: long against the timer, and all of them take but seconds."""
 
 GUESSED_HZ = 2e9
-"""Clock that run lengths are computed from; a real clock twice as high halves them, no harm done."""
+"""Clock that run lengths are computed from; a real clock twice as high halves them: no harm."""
+
+GUESSED_CHAIN_CYCLES = 8
+"""Cycles from one dependent multiply-add to the next, at most, for the same purpose."""
+
+GUESSED_CHASE_CYCLES = 20
+"""Cycles from one dependent read to the next, likewise: about those of a second-level cache."""
+
+GUESSED_READ_BYTES_PER_CYCLE = 16
+"""Bytes read per cycle, likewise: fewer than a first-level cache gives, more than memory."""
+
+SPARE_REGISTERS = 4
+"""Vector registers that the multiply-add probe leaves to factor, addend and compiler."""
+
+READ_CHAINS = 16
+"""Vectors that are added up at once by a read probe: no sum waits for the one before."""
+
+STRIDE_CHAINS = 8
+"""Elements that are added up at once by the TLB's probe: independent, as reads of a tile are."""
 
 FILL = 0.5
 """Share of a cache level that a read probe covers at most: well inside the level."""
 
 OUTSIDE = 4
-"""Multiple of the level below that a read probe covers if it can: well outside that level, and little
-of a level that other cores and other guests use too."""
+"""Multiple of the level below that a read probe covers if it can: well outside that level, and
+little of a level that other cores and other guests use too."""
 
 MEMORY_FACTOR = 4
 """Multiple of the last cache level that a memory probe covers."""
@@ -47,8 +64,14 @@ MAX_MEMORY_BYTES = 1 << 28
 LEAST_TIME_S = 1e-8
 """The smallest time that a profile may state, seconds."""
 
+NO_CACHE_BYTES = 1 << 20
+"""Taken for the last cache of a machine that has none: a memory probe covers a multiple of it."""
+
 SOURCE = "probes"
+"""Name of the source that probed facts cite."""
+
 HANG_S = 60.0
+"""A probe that has not answered after this many seconds is taken to hang."""
 
 
 @dataclass
@@ -62,9 +85,6 @@ class _Lab:
     fastest: dict[Probe, float] = field(default_factory=dict)
 
     def seconds(self, probe: Probe, chase_step: int = 0) -> float:
-        from anatune.codegen.link import write_loadable
-        from anatune.codegen.probes import build_probe
-
         if probe not in self.paths:
             executable = build_probe(probe, self.target)
             self.paths[probe] = write_loadable(executable, self.folder / f"probe{len(self.paths)}")
@@ -114,10 +134,8 @@ def _round(lab: _Lab, profile: Profile, progress: Callable[[str], None]) -> Prof
 
 
 def _probe_core(lab: _Lab, core: CoreKind, threads: int) -> CoreKind:
-    """Clock from a chain of one-cycle operations; FMA latency and rate from dependent and free chains."""
-    from anatune.codegen.probes import CLOCK_STEPS, Probe
-
-    lanes = core.lanes(4)
+    """Clock from a chain of one-cycle operations; FMA latency from one chain, rate from many."""
+    lanes = core.lanes(F32_BYTES)
     repeats = int(TARGET_S * GUESSED_HZ / CLOCK_STEPS)
 
     def hertz(on: int) -> float:
@@ -125,9 +143,9 @@ def _probe_core(lab: _Lab, core: CoreKind, threads: int) -> CoreKind:
         return repeats * CLOCK_STEPS / lab.seconds(probe)
 
     one_hz, all_hz = _digits(hertz(1)), _digits(hertz(threads))
-    repeats = int(TARGET_S * GUESSED_HZ / 8)
+    repeats = int(TARGET_S * GUESSED_HZ / GUESSED_CHAIN_CYCLES)
     chain_s = lab.seconds(Probe("multiply_add", "float32", lanes, repeats=repeats))
-    free = core.vector_registers - 4
+    free = core.vector_registers - SPARE_REGISTERS
     free_s = lab.seconds(Probe("multiply_add", "float32", lanes, repeats=repeats, chains=free))
     return replace(
         core,
@@ -140,10 +158,8 @@ def _probe_core(lab: _Lab, core: CoreKind, threads: int) -> CoreKind:
 
 def _peak(lab: _Lab, core: CoreKind, dtype: str, threads: int) -> float:
     """FLOP/s of a register-only multiply-add loop, all threads together."""
-    from anatune.codegen.probes import Probe
-
     lanes = core.lanes(ELEMENT_BYTES[dtype])
-    chains = core.vector_registers - 4
+    chains = core.vector_registers - SPARE_REGISTERS
     repeats = int(TARGET_S * GUESSED_HZ / chains)
     probe = Probe("multiply_add", dtype, lanes, threads=threads, repeats=repeats, chains=chains)
     return _digits(2 * lanes * chains * repeats * threads / lab.seconds(probe))
@@ -156,18 +172,17 @@ def _digits(value: float, digits: int = 4) -> float:
 
 def _read_rate(lab: _Lab, core: CoreKind, size_bytes: float, threads: int) -> float:
     """Bytes per second that each of ``threads`` reads of its own ``size_bytes``."""
-    from anatune.codegen.probes import Probe
-
-    lanes, chains = core.lanes(4), min(16, core.vector_registers // 2)
+    lanes, chains = core.lanes(F32_BYTES), min(READ_CHAINS, core.vector_registers // 2)
     step = lanes * chains
-    elements = max(1, int(size_bytes / 4) // step) * step
-    bytes_per_run = TARGET_S * GUESSED_HZ * 16
-    repeats = max(1, int(bytes_per_run / (4 * elements)))
+    elements = max(1, int(size_bytes / F32_BYTES) // step) * step
+    pass_bytes = F32_BYTES * elements
+    repeats = max(1, int(TARGET_S * GUESSED_HZ * GUESSED_READ_BYTES_PER_CYCLE / pass_bytes))
     probe = Probe("read", "float32", lanes, threads, repeats, chains, elements)
-    return 4 * elements * repeats / lab.seconds(probe)
+    return pass_bytes * repeats / lab.seconds(probe)
 
 
 def _probe_cache(lab: _Lab, core: CoreKind, position: int, threads: int) -> CacheLevel:
+    """Read rates and latency of the cache level at ``position``, 0 the nearest."""
     level = core.caches[position]
     size = FILL * level.size_bytes
     if position:
@@ -184,17 +199,15 @@ def _probe_cache(lab: _Lab, core: CoreKind, position: int, threads: int) -> Cach
 
 def _latency(lab: _Lab, size_bytes: float, line_bytes: int) -> float:
     """Seconds per read when each read waits for the one before it, on lines in random order."""
-    from anatune.codegen.probes import Probe
-
-    step = line_bytes // 8
-    elements = int(size_bytes) // 8 // step * step
-    repeats = int(TARGET_S * GUESSED_HZ / 20)
+    step = line_bytes // ELEMENT_BYTES["int64"]
+    elements = int(size_bytes) // ELEMENT_BYTES["int64"] // step * step
+    repeats = int(TARGET_S * GUESSED_HZ / GUESSED_CHASE_CYCLES)
     probe = Probe("chase", "int64", 1, repeats=repeats, elements=elements)
     return lab.seconds(probe, chase_step=step) / repeats
 
 
 def _probe_memory(lab: _Lab, profile: Profile, core: CoreKind, threads: int) -> Memory:
-    last = core.caches[-1].size_bytes if core.caches else 1 << 20
+    last = core.caches[-1].size_bytes if core.caches else NO_CACHE_BYTES
     size = min(MEMORY_FACTOR * last, MAX_MEMORY_BYTES)
     one = _read_rate(lab, core, size, 1)
     every = threads * _read_rate(lab, core, size / threads, threads)
@@ -205,23 +218,20 @@ def _probe_memory(lab: _Lab, profile: Profile, core: CoreKind, threads: int) -> 
     )
 
 
-def _probe_tlb(lab: _Lab, core: CoreKind) -> object:
+def _probe_tlb(lab: _Lab, core: CoreKind) -> Tlb | None:
     """What a miss of the first-level TLB adds to a read of L1: one line a page, sets in turn."""
-    from anatune.codegen.probes import Probe
-
     if core.tlb is None or not core.caches:
         return core.tlb
     line = core.caches[0].line_bytes
-    stride = (core.tlb.page_bytes + line) // 4
+    stride = (core.tlb.page_bytes + line) // F32_BYTES
 
     def cycles_per_read(pages: int) -> float:
-        chains = 8
-        elements = stride * (pages // chains * chains)
+        reads = pages // STRIDE_CHAINS * STRIDE_CHAINS
         repeats = max(1, int(TARGET_S * GUESSED_HZ / pages))
-        probe = Probe("stride", "float32", 1, 1, repeats, chains, elements, stride)
-        return lab.seconds(probe) * core.clock_one_hz / (repeats * (pages // chains * chains))
+        probe = Probe("stride", "float32", 1, 1, repeats, STRIDE_CHAINS, stride * reads, stride)
+        return lab.seconds(probe) * core.clock_one_hz / (repeats * reads)
 
-    within = max(8, core.tlb.entries // 2)
+    within = max(STRIDE_CHAINS, core.tlb.entries // 2)
     beyond = min(4 * core.tlb.entries, core.caches[0].size_bytes // (2 * line))
     extra = cycles_per_read(beyond) - cycles_per_read(within)
     return replace(core.tlb, miss_cycles=round(max(0.0, extra), 2))
@@ -229,8 +239,6 @@ def _probe_tlb(lab: _Lab, core: CoreKind) -> object:
 
 def _barrier(lab: _Lab, threads: int) -> float:
     """Seconds to start and join a parallel region whose threads do next to nothing."""
-    from anatune.codegen.probes import Probe
-
     if threads == 1:
         return LEAST_TIME_S  # no region is started
     return max(LEAST_TIME_S, _digits(lab.seconds(Probe("empty", "float32", 1, threads=threads))))

@@ -1,4 +1,4 @@
-"""Where candidates are built, checked and timed: a worker on this machine, or a recording (rank 6)."""
+"""Where candidates are built, checked and timed: a worker process, or a recording (rank 6)."""
 
 from __future__ import annotations
 
@@ -63,8 +63,9 @@ class LocalRunner:
 
         try:
             kernel = build(plan)
-            # A name is used once: the loader would hand out a library of that name that it has open.
-            path = write_loadable(kernel.executable, Path(self._folder.name) / f"kernel{next(self._numbers)}")
+            # Each name is used once: the loader hands out a library that it has open by its name.
+            stem = Path(self._folder.name) / f"kernel{next(self._numbers)}"
+            path = write_loadable(kernel.executable, stem)
         except BuildError as error:
             return Measurement(Outcome.COMPILE_ERROR, note=str(error))
         try:

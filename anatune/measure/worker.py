@@ -26,9 +26,9 @@ BLAS_THREADS = (
     "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS",
     "OMP_NUM_THREADS",
 )  # fmt: skip
-"""Variables that size the pools of the libraries that numpy is built with, by their manuals. One thread
-unless asked for: theirs spin for tens of milliseconds after the float64 reference, on the cores that
-the next kernel is timed on."""
+"""Variables that size the pools of the libraries that numpy is built with, by their manuals. One
+thread unless more are asked for: theirs spin for tens of milliseconds after the float64 reference,
+on the cores that the next kernel is timed on."""
 
 
 class WorkerFailure(WorkerError):
@@ -64,7 +64,7 @@ class Worker:
         """Have the worker run ``method`` of its object and return the answer.
 
         Raises:
-            WorkerFailure: it died or did not answer within ``timeout_s``; the next call starts anew.
+            WorkerFailure: it died or was silent for ``timeout_s``; the next call starts anew.
             WorkerError: the method raised; the worker lives on.
         """
         if self._process is None:

@@ -25,7 +25,7 @@ TOLD_CORE_TYPES = {
     "x86_64": ("SkylakeX", "Cooperlake", "SapphireRapids", "Zen", "Haswell"),
     "aarch64": ("ARMV8", "NEOVERSEN1", "NEOVERSEV1", "NEOVERSEN2"),
 }
-"""Instruction set -> core types that OpenBLAS can be told to be on (its driver/others/dynamic*.c)."""
+"""Instruction set -> core types that OpenBLAS can be told (its driver/others/dynamic*.c)."""
 
 BATCH_S = 0.02
 """Length of a timed batch, seconds: long against the timer and against one thread's wake-up."""

@@ -1,4 +1,4 @@
-"""Inside the worker: what runs beside our kernel, one library call in a process of its own (rank 9).
+"""Inside the worker: what runs beside our kernel, one library call in its own process (rank 9).
 
 Nothing here imports numpy at the top: a BLAS reads its environment while it is loaded, so the
 settings are written first and numpy is imported after them.

@@ -12,8 +12,8 @@ from anatune.errors import WorkerError
 from anatune.measure.outcome import Timing
 
 SETTLE_S = 0.03
-"""Pause before a turn, seconds: idle threads of OpenBLAS spin for 2^26 cycles before they sleep, those
-of TVM's pool for some milliseconds; two libraries must not spin at each other."""
+"""Pause before a turn, seconds: idle threads of OpenBLAS spin for 2^26 cycles before they sleep,
+those of TVM's pool for some milliseconds; two libraries must not spin at each other."""
 
 LEAST_CALL_S = 1e-9
 """What a call is taken to last at least, seconds, when the length of a batch is computed."""
