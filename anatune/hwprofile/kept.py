@@ -6,6 +6,7 @@ import contextlib
 import os
 import tempfile
 import warnings
+from functools import lru_cache
 from pathlib import Path
 
 from anatune.errors import CacheError, ProfileError
@@ -34,10 +35,17 @@ def host_file() -> Path:
 
 def kept_host() -> Profile | None:
     """The profile that was kept for this host, or None; a file that cannot be read is as good as none."""
+    file = host_file()
     try:
-        return parse_profile(host_file().read_text(encoding="utf-8"), "host")
+        return _parsed(file, file.stat().st_mtime_ns)
     except (OSError, UnicodeError, ProfileError):
         return None
+
+
+@lru_cache(maxsize=1)
+def _parsed(file: Path, changed_ns: int) -> Profile:
+    """The profile in ``file``, read again when it has changed since."""
+    return parse_profile(file.read_text(encoding="utf-8"), "host")
 
 
 def keep_host(profile: Profile) -> Path | None:

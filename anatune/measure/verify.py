@@ -17,11 +17,18 @@ from anatune.workload import Matmul
 SIGNIFICAND_BITS = {"float32": 24}
 """Bits of the significand, hidden bit included (IEEE 754-2019, table 3.5)."""
 
+PERIOD = 1_048_573
+"""Elements after which large operands repeat, a prime: drawing all of them would take longer than the
+kernel, and no row or tile of a power of two meets its like."""
+
 MAX_OPERAND_BITS = 7
 """Bits of an operand's magnitude at most: a random byte, the quickest to draw, holds them and a sign."""
 
 FULL_CHECK_FLOPS = 4e9
 """Work up to which every element is recomputed: tens of milliseconds of float64 on one core."""
+
+WIDENED_ELEMENTS = 1 << 17
+"""Elements widened to float64 at once, 1 MiB of them."""
 
 SAMPLED_ROWS = 32
 """Rows recomputed of a larger product, next to the check of all elements by random vectors."""
@@ -39,9 +46,12 @@ def operands(workload: Matmul, seed: int = 0) -> dict[str, np.ndarray]:
     generator = np.random.default_rng(seed)
 
     def draw(shape: tuple[int, int]) -> np.ndarray:
-        whole = np.frombuffer(generator.bytes(math.prod(shape)), np.int8).reshape(shape)
-        step = np.array(2.0**-bits, workload.dtype)
-        return (whole >> (7 - bits)).astype(workload.dtype) * step
+        values = np.empty(math.prod(shape), workload.dtype)
+        whole = np.frombuffer(generator.bytes(min(values.size, PERIOD)), np.int8)
+        drawn = np.ldexp((whole >> (7 - bits)).astype(workload.dtype), -bits)
+        for start in range(0, values.size, PERIOD):
+            values[start : start + PERIOD] = drawn[: values.size - start]
+        return values.reshape(shape)
 
     return {name: draw(shape) for name, shape in workload.operands.items()}
 
@@ -92,7 +102,8 @@ def _tolerance(workload: Matmul, scale: float) -> float:
     return 0.0 if exact else scale * workload.k**2 * 2.0 ** -SIGNIFICAND_BITS[workload.dtype]
 
 
-def _times(matrix: np.ndarray, vector: np.ndarray, rows: int = 4096) -> np.ndarray:
-    """Matrix times vector in float64 without a float64 copy of the whole matrix."""
+def _times(matrix: np.ndarray, vector: np.ndarray) -> np.ndarray:
+    """Matrix times vector in float64, widened a few rows at a time, so that these stay in cache."""
+    rows = max(1, WIDENED_ELEMENTS // matrix.shape[1])
     parts = [matrix[i : i + rows].astype(np.float64) @ vector for i in range(0, len(matrix), rows)]
     return np.concatenate(parts)

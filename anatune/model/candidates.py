@@ -10,7 +10,7 @@ from numbers import Integral
 
 from anatune.errors import IllegalPlan, OptionError, require
 from anatune.hwprofile.profile import Profile
-from anatune.model.cache_blocks import clamped_blocks, default_kc, kc_half_l1
+from anatune.model.cache_blocks import clamped_blocks, default_kc, kc_half_l1, round_up
 from anatune.model.energy import static_joules
 from anatune.model.estimate import least_cycles, machine, predict, prefetch_pays
 from anatune.model.registers import check_tile, legal_tiles
@@ -20,11 +20,14 @@ from anatune.workload import Matmul
 Ranked = tuple[GemmPlan, Estimate]
 Shape = tuple[MicroTile, ThreadGrid]
 
-KC_STRETCHES = (2, 4, 8)
+KC_STRETCHES = (2, 4, 8, 16)
 """Multiples of the model's kc that are candidates too: a longer B_r streams from L2, and C moves less
 often. Hand-tuned libraries do so (AMD's Zen 5 sgemm: 480 where the L1 rule gives 256)."""
 
-SKETCHED, PROMISING = 40, 6
+NARROW = 8
+"""Part of the model's nc that is a candidate too: an eighth of a last-level cache is about a core's own."""
+
+SKETCHED, PROMISING = 40, 5
 """Pairs of tile and thread grid that `best` looks at, and looks at closely."""
 
 PER_TILE = 2
@@ -167,10 +170,9 @@ def _plans(
         seen.add(plan.blocks.kc)
         for a, b in STORAGES:
             yield replace(plan, a=a, b=b)
-        streaming = _streaming_a(plan)
-        if streaming != plan.blocks:
+        for blocks in {_streaming_a(plan), _narrow(plan)} - {plan.blocks}:
             for b in (Storage.IN_PLACE, Storage.PACKED_ON_FIRST_USE):
-                yield replace(plan, b=b, blocks=streaming)
+                yield replace(plan, b=b, blocks=blocks)
 
 
 def _sketches(
@@ -201,6 +203,15 @@ def _streaming_a(plan: GemmPlan) -> CacheBlocks:
     order spares a long kc the second and later passes over B and C.
     """
     return CacheBlocks(kc=plan.blocks.kc, mc=plan.thread_rows, nc=plan.tile.nr)
+
+
+def _narrow(plan: GemmPlan) -> CacheBlocks:
+    """Blocks with a B_c that takes a small part of L3: A, C and other cores want the rest of it.
+
+    The paper fills L3 with B_c; where all of A and C stream past it does not stay there.
+    """
+    nc = round_up(-(-plan.blocks.nc // NARROW), plan.tile.nr)
+    return replace(plan.blocks, nc=min(nc, plan.blocks.nc))
 
 
 def _plan(

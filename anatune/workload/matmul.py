@@ -17,8 +17,8 @@ ELEMENT_BYTES = {"float32": 4}
 UNIT_ROUNDOFF = {"float32": 2.0**-24}
 """u of IEEE 754 binary formats, round to nearest (IEEE 754-2019, table 3.5)."""
 
-WIDENED_ELEMENTS = 1 << 23
-"""Elements of B that a reference widens at once: 64 MiB of float64, whatever the size of B."""
+WIDENED_ELEMENTS = 1 << 20
+"""Elements of B that a reference widens at once: 8 MiB of float64, whatever the size of B."""
 
 MAX_EXTENT = 2**31 - 1
 """Largest extent: BLAS and numpy's BLAS calls take 32-bit extents as well."""
