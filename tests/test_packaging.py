@@ -1,4 +1,4 @@
-"""What is installed is whole: the wheel away from its sources, the editable layout, light imports."""
+"""What is installed is whole: the wheel without its sources, editable layout, light imports."""
 
 from __future__ import annotations
 
@@ -130,7 +130,8 @@ def test_setup_cfg_lists_every_package():
 
 def test_import_anatune_is_light(tmp_path):
     code = f"import sys, anatune; print(*[m for m in {HEAVY!r} if m in sys.modules])"
-    setup = f"import sys; sys.path[:0] = [{str(ROOT)!r}]; sys.path += {[sysconfig.get_path('purelib')]!r}\n"
+    libraries = [sysconfig.get_path("purelib")]
+    setup = f"import sys; sys.path[:0] = [{str(ROOT)!r}]; sys.path += {libraries!r}\n"
     assert run(sys.executable, "-I", "-S", "-c", setup + code, cwd=tmp_path).split() == []
 
 

@@ -235,8 +235,8 @@ def clamped_blocks(
 
     After arXiv 2304.14480: kc = min(k, kc), mc = min(m, mc(kc)), nc = min(n, nc(mc, kc)); a small
     k makes mc larger, so that A_c still fills L2. ``kc`` replaces the rule for L1; ``k_unit`` is
-    what a dot-product instruction takes at once. ``threads`` share the caches; of them ``sharing_m``
-    (all, unless given) share the loop over m: 1 where ``m`` is already a thread's own.
+    what a dot-product instruction takes at once. ``threads`` share the caches; ``sharing_m`` of
+    them (all, unless given) share the loop over m: 1 where ``m`` is already a thread's own.
     Without L2, m and the TLB bound mc; without L3, n and the TLB bound nc.
     Differs: blocks are evened out over their trips; and A_c gives way to B_c in a small L3.
     """

@@ -1,8 +1,8 @@
 """Modelled energy of a product: operations, bytes by level, and power that flows anyway (rank 4).
 
-E = sum n_op*e_op + sum bytes_level*e_level + P_static*T (Choi et al., "A roofline model of energy",
-IPDPS 2013). Constants are those of a 7 nm node, not of the machine at hand: figures compare plans of
-one workload, they are not measurements.
+E = sum n_op*e_op + sum bytes_level*e_level + P_static*T (Choi et al., "A roofline model of
+energy", IPDPS 2013). Constants are those of a 7 nm node, not of the machine at hand: figures
+compare plans of one workload, they are not measurements.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ divided by its cores; reading a socket's energy counter would settle it."""
 
 
 def joules(workload: Matmul, bytes_moved: dict[str, float], seconds: float, threads: int) -> float:
-    """Modelled energy of one run."""
+    """Modelled energy of one run, joules; ``bytes_moved`` by the level that they come out of."""
     operation = ADD_PJ[workload.dtype] + MULTIPLY_PJ[workload.dtype]
     dynamic = workload.flops / 2 * operation + sum(BYTE_PJ[k] * v for k, v in bytes_moved.items())
     return dynamic * PJ + static_joules(seconds, threads)

@@ -14,22 +14,23 @@ from anatune.model.traffic import Extents, Panels, Traffic, traffic
 from anatune.plan import Estimate, GemmPlan, MicroTile, Storage
 
 OVERLAP = 4.0
-"""Exponent p of T = (sum T_i^p)^(1/p): 1 adds the terms (ECM), infinity takes the largest (roofline).
-This and the constants below were fitted on a 2-core Zen 5 guest by benchmarks/model_accuracy.py."""
+"""Exponent p of T = (sum T_i^p)^(1/p): 1 adds the terms (ECM), infinity takes the largest
+(roofline). This and the constants below were fitted on a 2-core Zen 5 guest by
+benchmarks/model_accuracy.py."""
 
 TILE_START_CYCLES = 28.0
-"""Cycles to leave one tile's loop and to fill the pipeline of the next: a mispredicted exit (about 15
-cycles on current cores), the addresses, the first loads of A and B."""
+"""Cycles to leave one tile's loop and to fill the pipeline of the next: a mispredicted exit (about
+15 cycles on current cores), the addresses, the first loads of A and B."""
 
 LINK_SHARE = 0.9
-"""Share of a level's probed read rate that a tile's loop gets: it reads short runs, the probe long ones."""
+"""Share of a level's probed read rate that a tile's loop gets: it reads shorter runs."""
 
 ROW_START = 0.17
 """Exposed share of a level's latency where a row starts that no prefetcher has seen coming: seen on
 tiles of one to four rows, where nothing hides it, as 10 of L2's 17 cycles."""
 
 TRANSPOSE_CYCLES = 0.33
-"""Cycles per element of A that is packed: LLVM turns the copy into vector shuffles; fitted likewise."""
+"""Cycles per element of A that is packed: LLVM makes vector shuffles of the copy; fitted."""
 
 
 @dataclass(frozen=True)
@@ -61,13 +62,21 @@ class Machine:
         return (self.l2_rate, self.l3_rate, self.memory_rate)[level - 2]
 
 
-FALLBACK = {"fma_per_cycle": 1.0, "fma_latency": 4.0, "loads": 1.0, "stores": 1.0, "l2_latency": 14.0, "l3_latency": 50.0}
-"""Rates of a core that the profile does not know: one unit of each kind, latency as most cores have."""
+FALLBACK = {
+    "fma_per_cycle": 1.0, "fma_latency": 4.0, "loads": 1.0, "stores": 1.0,
+    "l2_latency": 14.0, "l3_latency": 50.0,
+}  # fmt: skip
+"""Rates and cycles that the profile does not know: one unit of each kind, most cores' latencies."""
+
+FALLBACK_TLB_ENTRIES = 64
+"""First-level entries where the profile has no TLB: those of most current cores."""
 
 FALLBACK_LINK = (32.0, 16.0, 4.0)
 """Bytes per cycle out of L2, L3 and memory where the profile has none: half of what Zen 5 does."""
 
 FALLBACK_HZ = 2e9
+"""Clock of a core whose profile has none: figures compare plans, whatever it is."""
+
 FALLBACK_BARRIER_S = 5e-6
 """The upper end of what TVM's thread pool was seen to need on two cores."""
 
@@ -112,7 +121,7 @@ def machine(profile: Profile, threads: int) -> Machine:
         l3_rate=rate(l3, FALLBACK_LINK[1]),
         memory_rate=(memory_rate / (hz * threads) if memory_rate else FALLBACK_LINK[2]),
         page_bytes=tlb.page_bytes if tlb else PAGE_BYTES,
-        tlb_entries=tlb.entries if tlb else 64,
+        tlb_entries=tlb.entries if tlb else FALLBACK_TLB_ENTRIES,
         tlb_miss_cycles=(tlb.miss_cycles or 0.0) if tlb else 0.0,
         barrier_cycles=0.0 if alone else (profile.barrier_s or FALLBACK_BARRIER_S) * hz,
     )
@@ -121,7 +130,8 @@ def machine(profile: Profile, threads: int) -> Machine:
 def predict(profile: Profile, plan: GemmPlan) -> Estimate:
     """The estimate of ``plan`` on ``profile``: the time of the busiest thread.
 
-    T = sum over tiles of k (T_fma^p + T_loads^p + T_data^p)^(1/p) + T_tiles + T_C + T_packing + T_threads
+    T = sum over tiles of k (T_fma^p + T_loads^p + T_data^p)^(1/p)
+      + T_tiles + T_C + T_packing + T_threads
     with T_data = T_L2 + T_L3 + T_memory + T_rows + T_tlb, all per step along k.
     """
     here = machine(profile, plan.grid.threads)
@@ -143,13 +153,14 @@ def predict(profile: Profile, plan: GemmPlan) -> Estimate:
         "threads": here.barrier_cycles,
     }
     loops = loop_cycles(kinds, x, here, sum(data.values()))
-    ports = {"multiply-add units": fma_cycles(kinds, x.k, here), "load ports": load_cycles(kinds, x.k, here)}
+    ports = {
+        "multiply-add units": fma_cycles(kinds, x.k, here),
+        "load ports": load_cycles(kinds, x.k, here),
+    }
     return _estimate(plan, here, loops + sum(added.values()), {**ports, **data, **added}, moved)
 
 
-def loop_cycles(
-    kinds: list[TileKind], x: Extents, here: Machine, data_cycles: float
-) -> float:
+def loop_cycles(kinds: list[TileKind], x: Extents, here: Machine, data_cycles: float) -> float:
     """Cycles of all tiles' loops along k; what comes from beyond L1 is spread over them evenly.
 
     Overlapped tile by tile: a low edge tile waits for its data though whole tiles hide it.
@@ -172,9 +183,8 @@ def _estimate(
 ) -> Estimate:
     w, threads = plan.workload, plan.grid.threads
     peak_cycles = w.flops / (2 * here.fma_per_cycle * plan.tile.lanes * threads)
-    bytes_moved = tuple(
-        (name, moved.out_of(level) * threads) for level, name in ((2, "L2"), (3, "L3"), (4, "memory"))
-    )
+    levels_beyond = ((2, "L2"), (3, "L3"), (4, "memory"))
+    bytes_moved = tuple((name, moved.out_of(level) * threads) for level, name in levels_beyond)
     seconds = cycles / here.hz
     return Estimate(
         seconds=seconds,
@@ -204,14 +214,18 @@ def least_cycles(tile: MicroTile, m: int, n: int, k: int, here: Machine) -> floa
         * (
             TILE_START_CYCLES
             + k
-            * max(rows * vectors / here.fma_per_cycle, here.fma_latency, (rows + vectors) / here.loads)
+            * max(
+                rows * vectors / here.fma_per_cycle,
+                here.fma_latency,
+                (rows + vectors) / here.loads,
+            )
         )
         for count, rows, vectors in tile_kinds(tile, m, n)
     )
 
 
 def fma_cycles(kinds: list[TileKind], k: int, here: Machine) -> float:
-    """Cycles that the multiply-adds of all tiles need: a step along k issues mr*nv of them at N a cycle.
+    """Cycles of the multiply-adds of all tiles: a step along k issues mr*nv of them, N a cycle.
 
     Each accumulator takes one FMA a step and waits for the one before, so a step takes L at least
     (Low et al., register step, from the other side). Edge tiles run at their own, lower rate.
@@ -228,7 +242,7 @@ def load_cycles(kinds: list[TileKind], k: int, here: Machine) -> float:
 
 
 def tile_cycles(plan: GemmPlan, kinds: list[TileKind], x: Extents, here: Machine) -> float:
-    """Start of each tile's loop, and the ports' work on its C: prefetched, read if not new, written."""
+    """Start of each tile's loop, and the ports' work on C: prefetched, read if not new, written."""
     touches = (x.k_blocks - 1) / x.k_blocks + plan.prefetch_c
     per_block = sum(
         count * (TILE_START_CYCLES + rows * vectors * (1 / here.stores + touches / here.loads))
@@ -238,7 +252,7 @@ def tile_cycles(plan: GemmPlan, kinds: list[TileKind], x: Extents, here: Machine
 
 
 def c_cycles(plan: GemmPlan, x: Extents, moved: Traffic, here: Machine) -> float:
-    """C between tiles: its bytes over the link, and without a prefetch the start of each of its rows.
+    """C between tiles: its bytes over the link, and without a prefetch the start of each row.
 
     Added to the loops: the next tile's multiply-adds wait for what the last one writes.
     """
@@ -263,7 +277,7 @@ def _c_row_starts(x: Extents, moved: Traffic, here: Machine) -> float:
 
 
 def row_start_cycles(plan: GemmPlan, moved: Traffic, here: Machine) -> float:
-    """Rows of B read in place start without the prefetcher, which does not follow into another page.
+    """Rows of B read in place start without the prefetcher, which stops at the end of a page.
 
     The share `ROW_START` of an L2 latency is exposed per row; rows that share a page share it.
     """
@@ -273,7 +287,7 @@ def row_start_cycles(plan: GemmPlan, moved: Traffic, here: Machine) -> float:
 
 
 def tlb_cycles(plan: GemmPlan, x: Extents, here: Machine) -> float:
-    """Pages of a micro-panel of B read in place, per pass, where they outnumber the TLB's entries."""
+    """Pages of a micro-panel of B read in place, at each pass that needs more than the TLB has."""
     if plan.b is not Storage.IN_PLACE:
         return 0.0
     stride = plan.workload.n * plan.workload.element_bytes

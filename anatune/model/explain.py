@@ -12,23 +12,27 @@ from anatune.model.estimate import OVERLAP, machine, predict
 from anatune.model.registers import check_tile, floor_accumulators, port_bound, registers_needed
 from anatune.model.traffic import Extents
 from anatune.plan import Estimate, GemmPlan, MicroTile, Storage
-from anatune.units import CAPACITY, TIME
+from anatune.units import CAPACITY, CLOCK, TIME
 from anatune.workload import Matmul
 
-WHY_SLOWER = "{tile} tile: legal, predicted {factor:.2f} times the time of {best}: {term} {cycles:.3g} against {best_cycles:.3g} cycles"
+WHY_SLOWER = (
+    "{tile} tile: legal, predicted {factor:.2f} times the time of {best}: {term} {cycles:.3g}"
+    " against {best_cycles:.3g} cycles"
+)
 WHY_CHOSEN = "{tile} tile: it is the model's choice"
 WHY_TOO_LARGE = "{tile} tile: larger than the product {m}x{n}; its rows or columns would be empty"
 
 
 def explain(profile: Profile, plan: GemmPlan) -> str:
-    """The reasons for ``plan`` on ``profile``: registers, cache blocks, traffic, time, binding term first."""
+    """The reasons for ``plan``: registers, cache blocks, traffic, then time, binding term first."""
     estimate = predict(profile, plan)
+    together = f"{plan.grid.threads} thread(s) together"
     parts = [
         [f"{plan.workload} on {profile.name} ({profile.title})", f"plan: {plan}"],
         ["registers", *_indent(_registers(profile, plan))],
         ["cache blocks", *_indent(_cache_blocks(profile, plan))],
         ["storage and threads", *_indent(_storage(plan))],
-        [f"traffic (modelled, {plan.grid.threads} thread(s) together)", *_indent(_traffic(estimate))],
+        [f"traffic (modelled, {together})", *_indent(_traffic(estimate))],
         ["time (modelled, busiest thread)", *_indent(_time(profile, plan, estimate))],
         _doubts(profile),
     ]
@@ -88,8 +92,8 @@ def _registers(profile: Profile, plan: GemmPlan) -> list[str]:
         f"{tile.lanes}*{latency:g}*{rate:g} = {floor}",
         f"mr*nv + nv + 1 <= R: {tile.mr}*{tile.vectors} + {tile.vectors} + 1 = "
         f"{registers_needed(tile.mr, tile.vectors)} of {core.vector_registers} registers",
-        f"FMA issue mr*nv/N = {tile.accumulators / rate:g} cycles a step, "
-        f"loads (mr+nv)/ports = {(tile.mr + tile.vectors) / here.loads:g}: {bound:.0%} of peak at most",
+        f"FMA issue mr*nv/N = {tile.accumulators / rate:g} cycles a step, loads (mr+nv)/ports = "
+        f"{(tile.mr + tile.vectors) / here.loads:g}: {bound:.0%} of peak at most",
     ]
 
 
@@ -97,10 +101,12 @@ def _cache_blocks(profile: Profile, plan: GemmPlan) -> list[str]:
     s, tile, b = plan.workload.element_bytes, plan.tile, plan.blocks
     l1, l2, l3 = levels(profile, plan.grid.threads)
     x = Extents.of(plan)
+    mc, nc = min(b.mc, x.m), min(b.nc, x.n)
+    a_r, b_r, a_c, b_c = (extent * b.kc * s for extent in (tile.mr, tile.nr, mc, nc))
     held = [
-        ("kc", b.kc, l1, "B_r", tile.nr * b.kc * s, "A_r", tile.mr * b.kc * s),
-        ("mc", min(b.mc, x.m), l2, "A_c", min(b.mc, x.m) * b.kc * s, "B_r", tile.nr * b.kc * s),
-        ("nc", min(b.nc, x.n), l3, "B_c", min(b.nc, x.n) * b.kc * s, "A_c", min(b.mc, x.m) * b.kc * s),
+        ("kc", b.kc, l1, "B_r", b_r, "A_r", a_r),
+        ("mc", mc, l2, "A_c", a_c, "B_r", b_r),
+        ("nc", nc, l3, "B_c", b_c, "A_c", a_c),
     ]
     lines = []
     for symbol, value, level, kept, kept_bytes, streamed, streamed_bytes in held:
@@ -110,8 +116,9 @@ def _cache_blocks(profile: Profile, plan: GemmPlan) -> list[str]:
         ways = ways_taken(kept_bytes, level), ways_taken(streamed_bytes, level)
         fits = "fits" if sum(ways) + 1 <= level.ways else "streams from the next level"
         lines.append(
-            f"{symbol} = {value}: L{level.level} of {level.ways} ways of {CAPACITY.show(way_bytes(level))}: "
-            f"{kept} {CAPACITY.show(kept_bytes)} takes {ways[0]}, {streamed} {ways[1]}, C 1: {fits}"
+            f"{symbol} = {value}: L{level.level} of {level.ways} ways of "
+            f"{CAPACITY.show(way_bytes(level))}: {kept} {CAPACITY.show(kept_bytes)} takes "
+            f"{ways[0]}, {streamed} {ways[1]}, C 1: {fits}"
         )
     return lines
 
@@ -123,10 +130,11 @@ def _storage(plan: GemmPlan) -> list[str]:
         Storage.PACKED: "packed before use",
         Storage.PACKED_ON_FIRST_USE: "packed by the first tiles that read it",
     }
+    x = Extents.of(plan)
     return [
         f"A {reads[plan.a]}; B {reads[plan.b]}",
         f"{grid.rows} x {grid.columns} threads over rows x columns of C: "
-        f"at most {min(plan.thread_rows, plan.workload.m)} x {min(plan.thread_columns, plan.workload.n)} each",
+        f"at most {x.m} x {x.n} each",
         f"edge tiles: {plan.edge_rows or 'no'} rows, {plan.edge_columns or 'no'} columns",
     ]
 
@@ -137,13 +145,12 @@ def _traffic(estimate: Estimate) -> list[str]:
 
 def _time(profile: Profile, plan: GemmPlan, estimate: Estimate) -> list[str]:
     here = machine(profile, plan.grid.threads)
-    lines = [
-        f"{name}: {cycles:.4g} cycles, {cycles / estimate.cycles:.1%}" for name, cycles in estimate.terms
-    ]
+    all_cycles = estimate.cycles
     return [
-        *lines,
-        f"T = (sum of the overlapping terms ^ {OVERLAP:g}) ^ (1/{OVERLAP:g}) + tiles + packing + threads "
-        f"= {estimate.cycles:.4g} cycles at {here.hz / 1e9:.3g} GHz = {TIME.show(estimate.seconds)}",
+        *(f"{name}: {c:.4g} cycles, {c / all_cycles:.1%}" for name, c in estimate.terms),
+        f"T = (sum of the overlapping terms ^ {OVERLAP:g}) ^ (1/{OVERLAP:g}) + tiles + C + packing "
+        f"+ threads = {all_cycles:.4g} cycles at {CLOCK.show(here.hz)} = "
+        f"{TIME.show(estimate.seconds)}",
         f"bound by {estimate.bound}; {estimate.peak_fraction:.1%} of peak; "
         f"{estimate.joules:.3g} J (modelled, 7 nm constants)",
     ]

@@ -1,7 +1,7 @@
 """Which lines a cache keeps when they lie apart: operands that are read in place (rank 4).
 
-Not in the paper, which packs everything. A packed block fills all sets of a cache evenly; rows of an
-operand that is read in place lie one leading dimension apart and may fall into few sets.
+Not in the paper, which packs everything. A packed block fills all sets of a cache evenly; rows of
+an operand that is read in place lie one leading dimension apart and may fall into few sets.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def strided_lines(level: CacheLevel, row_bytes: int, stride_bytes: int, page_byt
 def keeps_rows(
     level: CacheLevel, rows: int, row_bytes: int, stride_bytes: int, page_bytes: int
 ) -> bool:
-    """Whether ``rows`` rows stay in a level while other operands stream past, one way left to them."""
+    """Whether ``rows`` rows stay in a level while others stream past, one way left to those."""
     if stride_bytes == row_bytes:
         return keeps(level, rows * row_bytes)
     lines = rows * -(-row_bytes // level.line_bytes)
@@ -40,5 +40,5 @@ def keeps_rows(
 
 
 def keeps(level: CacheLevel, size_bytes: float) -> bool:
-    """Whether a packed block stays in a level while other operands stream past, one way left to them."""
+    """Whether a packed block stays in a level while others stream past, one way left to those."""
     return size_bytes <= level.size_bytes * (level.ways - 1) / level.ways

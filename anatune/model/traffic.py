@@ -43,7 +43,7 @@ class Traffic:
     """Bytes of A and B that L1 takes out of L2, L2 out of L3 and L3 out of memory, one thread.
 
     ``c`` are the bytes of C that move at the ends of tiles, out of and back into level ``c_level``
-    (2: L2, 3: L3, 4: memory). ``row_starts`` counts rows of B, read in place, that L1 does not have.
+    (2: L2, 3: L3, 4: memory). ``row_starts`` counts rows of B, read in place, that L1 lacks.
     """
 
     l1: float
@@ -124,7 +124,8 @@ def traffic(
     """
     s = plan.workload.element_bytes
     a, b, c = x.m * x.k * s, x.n * x.k * s, x.m * x.n * s
-    packed = (b if plan.b is not Storage.IN_PLACE else 0) + (a if plan.a is not Storage.IN_PLACE else 0)
+    packed = b if plan.b is not Storage.IN_PLACE else 0
+    packed += a if plan.a is not Storage.IN_PLACE else 0
     everything = a + b + c + packed
     moved_c = 2.0 * c * x.k_blocks
     if keeps(l1, everything):
@@ -152,8 +153,8 @@ def traffic(
 def _evicted_rows_of_a(plan: GemmPlan, x: Extents, l1: CacheLevel, page_bytes: int) -> float:
     """Bytes that L1 takes in again because rows of A read in place fall into the same sets.
 
-    A line of A serves as many steps along k as it has elements; where the mr rows of a tile find less
-    room than that, two ways left to B and C, the rest is fetched at every step.
+    A line of A serves as many steps along k as it has elements; where the mr rows of a tile find
+    less room than that, two ways left to B and C, the rest is fetched at every step.
     """
     if plan.a is not Storage.IN_PLACE:
         return 0.0
