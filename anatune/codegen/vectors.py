@@ -52,7 +52,7 @@ class Row:
         return T.masked_load(self.vector_dtype, buffer, *outer, ramp, mask)
 
     def store(self, buffer: Any, where: tuple[Any, ...], vector: int, value: Any) -> None:
-        """Write vector number ``vector`` of the row starting at ``where``, less its absent lanes."""
+        """Write vector number ``vector`` of the row starting at ``where``; absent lanes stay."""
         *outer, column = where
         ramp = T.ramp(column + vector * self.lanes, 1, self.lanes)
         mask = self._mask(vector)
