@@ -72,5 +72,6 @@ def cpu_only(target: Any, progress: Callable[[str], None] = lambda text: None) -
 def matmul_only(workload: Any) -> Matmul:
     """``workload`` if it is one that kernels are generated for, else WorkloadError."""
     why = f"workload = {type(workload).__name__}: use anatune.matmul(m, n, k)"
-    require(isinstance(workload, Matmul), why, WorkloadError)
+    if not isinstance(workload, Matmul):
+        raise WorkloadError(why)
     return workload

@@ -168,7 +168,8 @@ class GemmPlan:
         require(isinstance(fields, dict), why)
         kind = fields.pop("kind", None)
         require(kind == "gemm", f"kind = {kind!r}: this version reads plans of kind 'gemm'")
-        return _build(cls, fields, "plan")
+        plan: GemmPlan = _build(cls, fields, "plan")
+        return plan
 
     def __str__(self) -> str:
         t, b = self.tile, self.blocks

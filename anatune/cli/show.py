@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from enum import Enum
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -65,8 +65,8 @@ def print_table(
         box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False,
     )  # fmt: skip
     for column in columns:
-        justify = "right" if column in numbers else "left"
-        table.add_column(column, justify=justify, overflow="fold")
+        flush: Literal["right", "left"] = "right" if column in numbers else "left"
+        table.add_column(column, justify=flush, overflow="fold")
     for row in rows:
         table.add_row(*row)
     console = Console(markup=False, emoji=False, highlight=False)

@@ -84,13 +84,9 @@ class CheckedCall:
 
 
 def _numpy_view(name: str, x: Any) -> np.ndarray:
-    device = getattr(x, "__dlpack_device__", None)
-    require(
-        device is not None,
-        f"{name}: {type(x).__name__} is no array; pass numpy or another DLPack tensor",
-        OperandError,
-    )
-    kind = int(device()[0])
+    why = f"{name}: {type(x).__name__} is no array; pass numpy or another DLPack tensor"
+    require(hasattr(x, "__dlpack_device__"), why, OperandError)
+    kind = int(x.__dlpack_device__()[0])
     why = f"{name}: on DLPack device {kind}; the CPU's memory is needed"
     require(kind == CPU, why, OperandError)
     try:

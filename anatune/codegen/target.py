@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 from tvm.target import Target
 from tvm.target import codegen as llvm
@@ -51,7 +52,7 @@ def tvm_target(target: CodeTarget) -> Target:
         f"target.mcpu = {target.mcpu!r}: LLVM {llvm.llvm_version_major()} knows no such processor",
         ProfileError,
     )
-    options = {"kind": "llvm", "mcpu": target.mcpu, "mtriple": triple}
+    options: dict[str, Any] = {"kind": "llvm", "mcpu": target.mcpu, "mtriple": triple}
     implied = VECTOR_FEATURES.intersection(llvm.llvm_get_cpu_features(Target(options)))
     if target.features:  # a hypervisor may hide what the processor has
         present = set(target.features)

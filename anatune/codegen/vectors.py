@@ -48,7 +48,8 @@ class Row:
         ramp = T.ramp(column + vector * self.lanes, 1, self.lanes)
         mask = self._mask(vector)
         if mask is None:
-            return buffer[(*outer, ramp)]
+            where = (*outer, ramp)
+            return buffer[where]
         return T.masked_load(self.vector_dtype, buffer, *outer, ramp, mask)
 
     def store(self, buffer: Any, where: tuple[Any, ...], vector: int, value: Any) -> None:
@@ -64,7 +65,8 @@ class Row:
     def prefetch(self, buffer: Any, where: tuple[Any, ...], vector: int) -> None:
         """Ask for the line where vector number ``vector`` of a row begins, to be written soon."""
         *outer, column = where
-        address = T.address_of(buffer[(*outer, column + vector * self.lanes)])
+        first = (*outer, column + vector * self.lanes)
+        address = T.address_of(buffer[first])
         T.evaluate(T.call_llvm_intrin("void", "llvm.prefetch", address, FOR_WRITING, KEEP, DATA))
 
     def _mask(self, vector: int) -> Any | None:

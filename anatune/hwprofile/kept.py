@@ -29,12 +29,12 @@ def cache_folder() -> Path:
 
 
 def host_file() -> Path:
-    """Where the profile of the host as it is now lies; another host, or a changed one: another file."""
+    """Where the profile of the host as it now is lies; another or changed host: another file."""
     return cache_folder() / "hosts" / host_fingerprint() / "host.yaml"
 
 
 def kept_host() -> Profile | None:
-    """The profile that was kept for this host, or None; a file that cannot be read is as good as none."""
+    """The profile that was kept for this host, or None, also where it cannot be read."""
     file = host_file()
     try:
         return _parsed(file, file.stat().st_mtime_ns)
@@ -49,7 +49,7 @@ def _parsed(file: Path, changed_ns: int) -> Profile:
 
 
 def keep_host(profile: Profile) -> Path | None:
-    """Keep ``profile`` for this host; a folder that cannot be written costs a warning, not the result."""
+    """Keep ``profile`` for this host; a folder that cannot be written costs a mere warning."""
     try:
         return write_whole(host_file(), dump_profile(profile))
     except CacheError as error:
@@ -75,7 +75,7 @@ def write_whole(file: Path, text: str) -> Path:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
         raise CacheError(
-            f"cache folder {file.parent}: {error.strerror}; set {CACHE_ENVIRONMENT} to a folder that "
-            "can be written"
+            f"cache folder {file.parent}: {error.strerror}; set {CACHE_ENVIRONMENT} to a folder "
+            "that can be written"
         ) from None
     return file

@@ -36,11 +36,13 @@ class Budget:
         """
         if value is None:
             return cls()
-        if isinstance(value, Integral) and not isinstance(value, bool):
-            why = f"budget = {value}: a number of candidates is 0 or more"
-            require(value >= 0, why, OptionError)
-            return cls(candidates=int(value), seconds=math.inf)
         wanted = f'budget = {value!r}: None, a number of candidates, or a time such as "5s"'
+        require(not isinstance(value, bool), wanted, OptionError)
+        if isinstance(value, Integral):
+            count = int(value)
+            why = f"budget = {count}: a number of candidates is 0 or more"
+            require(count >= 0, why, OptionError)
+            return cls(candidates=count, seconds=math.inf)
         require(isinstance(value, str), wanted, OptionError)
         try:
             return cls(candidates=NO_LIMIT, seconds=TIME.parse(value))

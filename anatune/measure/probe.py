@@ -184,6 +184,7 @@ def _read_rate(lab: _Lab, core: CoreKind, size_bytes: float, threads: int) -> fl
 def _probe_cache(lab: _Lab, core: CoreKind, position: int, threads: int) -> CacheLevel:
     """Read rates and latency of the cache level at ``position``, 0 the nearest."""
     level = core.caches[position]
+    assert core.clock_one_hz and core.clock_all_hz  # probed first
     size = FILL * level.size_bytes
     if position:
         size = min(size, OUTSIDE * core.caches[position - 1].size_bytes)
@@ -222,6 +223,8 @@ def _probe_tlb(lab: _Lab, core: CoreKind) -> Tlb | None:
     """What a miss of the first-level TLB adds to a read of L1: one line a page, sets in turn."""
     if core.tlb is None or not core.caches:
         return core.tlb
+    hz = core.clock_one_hz
+    assert hz is not None  # probed first
     line = core.caches[0].line_bytes
     stride = (core.tlb.page_bytes + line) // F32_BYTES
 
@@ -229,7 +232,7 @@ def _probe_tlb(lab: _Lab, core: CoreKind) -> Tlb | None:
         reads = pages // STRIDE_CHAINS * STRIDE_CHAINS
         repeats = max(1, int(TARGET_S * GUESSED_HZ / pages))
         probe = Probe("stride", "float32", 1, 1, repeats, STRIDE_CHAINS, stride * reads, stride)
-        return lab.seconds(probe) * core.clock_one_hz / (repeats * reads)
+        return lab.seconds(probe) * hz / (repeats * reads)
 
     within = max(STRIDE_CHAINS, core.tlb.entries // 2)
     beyond = min(4 * core.tlb.entries, core.caches[0].size_bytes // (2 * line))

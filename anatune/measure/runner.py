@@ -6,12 +6,15 @@ import itertools
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from anatune.errors import BuildError, WorkerError
 from anatune.measure.outcome import Measurement, Outcome
 from anatune.measure.worker import HUNG, Worker, WorkerFailure
 from anatune.plan import GemmPlan
+
+if TYPE_CHECKING:
+    from anatune.codegen.build import Kernel
 
 START_S = 60.0
 """Time in which a worker must have started and made its operands, seconds."""
@@ -46,7 +49,7 @@ class LocalRunner:
         )
         self._numbers = itertools.count()
         self._paths: dict[GemmPlan, str] = {}
-        self.kernels: dict[GemmPlan, object] = {}
+        self.kernels: dict[GemmPlan, Kernel] = {}
 
     def __enter__(self) -> LocalRunner:
         self._folder = tempfile.TemporaryDirectory(prefix="anatune-")
@@ -82,11 +85,13 @@ class LocalRunner:
 
     def calibrate(self, plan: GemmPlan, batch_s: float, predicted_s: float) -> int:
         timeout_s = _patience(1, max(batch_s, predicted_s))
-        return self._worker.call("calibrate", self._paths[plan], batch_s, timeout_s=timeout_s)
+        calls = self._worker.call("calibrate", self._paths[plan], batch_s, timeout_s=timeout_s)
+        return int(calls)
 
     def sample(self, plan: GemmPlan, calls: int, predicted_s: float) -> float:
         timeout_s = _patience(calls, predicted_s)
-        return self._worker.call("sample", self._paths[plan], calls, timeout_s=timeout_s)
+        seconds = self._worker.call("sample", self._paths[plan], calls, timeout_s=timeout_s)
+        return float(seconds)
 
 
 class ReplayRunner:

@@ -1,8 +1,8 @@
 """Operands and the check against float64 numpy that a kernel must pass before it counts (rank 6).
 
-Operands are random multiples of a power of two, so coarse that every partial sum of C is a number of
-the data type: the kernel's result must then equal the reference exactly, whatever the order of the
-sum. One product too many or too few, anywhere, shows.
+Operands are random multiples of a power of two, so coarse that every partial sum of C is a number
+of the data type: the kernel's result must then equal the reference exactly, whatever the order of
+the sum. One product too many or too few, anywhere, shows.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ SIGNIFICAND_BITS = {"float32": 24}
 """Bits of the significand, hidden bit included (IEEE 754-2019, table 3.5)."""
 
 PERIOD = 1_048_573
-"""Elements after which large operands repeat, a prime: drawing all of them would take longer than the
-kernel, and no row or tile of a power of two meets its like."""
+"""Elements after which large operands repeat, a prime: drawing all of them would take longer than
+the kernel, and no row or tile of a power of two meets its like."""
 
 MAX_OPERAND_BITS = 7
-"""Bits of an operand's magnitude at most: a random byte, the quickest to draw, holds them and a sign."""
+"""Bits of an operand's magnitude at most: a random byte, the quickest to draw, holds them and a
+sign."""
 
 FULL_CHECK_FLOPS = 4e9
 """Work up to which every element is recomputed: tens of milliseconds of float64 on one core."""
@@ -32,6 +33,10 @@ WIDENED_ELEMENTS = 1 << 17
 
 SAMPLED_ROWS = 32
 """Rows recomputed of a larger product, next to the check of all elements by random vectors."""
+
+RANDOM_WEIGHTS = 1 << 20
+"""Elements of Freivalds' vector are whole numbers below this; its reciprocal is the probability
+that a wrong element goes unseen."""
 
 
 def operand_bits(workload: Matmul) -> int:
@@ -48,7 +53,7 @@ def operands(workload: Matmul, seed: int = 0) -> dict[str, np.ndarray]:
     def draw(shape: tuple[int, int]) -> np.ndarray:
         values = np.empty(math.prod(shape), workload.dtype)
         whole = np.frombuffer(generator.bytes(min(values.size, PERIOD)), np.int8)
-        drawn = np.ldexp((whole >> (7 - bits)).astype(workload.dtype), -bits)
+        drawn = np.ldexp((whole >> (MAX_OPERAND_BITS - bits)).astype(workload.dtype), -bits)
         for start in range(0, values.size, PERIOD):
             values[start : start + PERIOD] = drawn[: values.size - start]
         return values.reshape(shape)
@@ -59,9 +64,10 @@ def operands(workload: Matmul, seed: int = 0) -> dict[str, np.ndarray]:
 def check(workload: Matmul, inputs: dict[str, np.ndarray], c: np.ndarray, seed: int = 1) -> None:
     """Compare ``c`` with the float64 product of ``inputs``.
 
-    Up to `FULL_CHECK_FLOPS` all elements are recomputed. Beyond, some rows are, and all elements are
-    checked by Freivalds' test: C x = A (B x) for a random x ("Probabilistic machines can use less
-    running time", IFIP 1977); exact in float64, a wrong element goes unseen with probability 2**-20.
+    Up to `FULL_CHECK_FLOPS` all elements are recomputed. Beyond, some rows are, and all elements
+    are checked by Freivalds' test: C x = A (B x) for a random x ("Probabilistic machines can use
+    less running time", IFIP 1977), in float64; a wrong element goes unseen at odds of 1 to
+    `RANDOM_WEIGHTS`.
 
     Raises:
         VerificationError: naming the element of the largest difference.
@@ -70,21 +76,24 @@ def check(workload: Matmul, inputs: dict[str, np.ndarray], c: np.ndarray, seed: 
     if not np.isfinite(c).all():
         i, j = np.argwhere(~np.isfinite(c))[0]
         raise VerificationError(f"c[{i}, {j}] = {c[i, j]}: not written or not finite")
-    generator = np.random.default_rng(seed)
     if workload.flops <= FULL_CHECK_FLOPS:
         _check_rows(workload, a, b, c, np.arange(workload.m))
         return
+    generator = np.random.default_rng(seed)
     sampled = generator.choice(workload.m, size=min(SAMPLED_ROWS, workload.m), replace=False)
     ends = np.array([0, workload.m - 1])
     _check_rows(workload, a, b, c, np.unique(np.concatenate([sampled, ends])))
-    x = generator.integers(1, 2**20, size=workload.n).astype(np.float64)
+    x = generator.integers(1, RANDOM_WEIGHTS, size=workload.n).astype(np.float64)
     difference = np.abs(_times(c, x) - _times(a, _times(b, x)))
     worst = int(difference.argmax())
-    if difference[worst] > _tolerance(workload, 2.0**20 * workload.n):
-        raise VerificationError(f"c[{worst}, :] differs from the float64 reference (Freivalds' test)")
+    if difference[worst] > _tolerance(workload, float(RANDOM_WEIGHTS) * workload.n):
+        why = f"c[{worst}, :] differs from the float64 reference (Freivalds' test)"
+        raise VerificationError(why)
 
 
-def _check_rows(workload: Matmul, a: np.ndarray, b: np.ndarray, c: np.ndarray, rows: np.ndarray) -> None:
+def _check_rows(
+    workload: Matmul, a: np.ndarray, b: np.ndarray, c: np.ndarray, rows: np.ndarray
+) -> None:
     want = workload.reference(a, b, rows)
     difference = np.abs(c[rows] - want)
     row, column = np.unravel_index(int(difference.argmax()), difference.shape)

@@ -80,6 +80,7 @@ class Worker:
         process.kill()
         process.wait()
         for stream in (process.stdin, process.stdout):
+            assert stream is not None
             with contextlib.suppress(OSError):  # a half-written request is of no use to anybody
                 stream.close()
         self._complaints.close()
@@ -109,6 +110,7 @@ class Worker:
         self._send(self._start)
 
     def _send(self, message: Any) -> None:
+        assert self._process is not None and self._process.stdin is not None
         try:
             pickle.dump(message, self._process.stdin)
             self._process.stdin.flush()
@@ -132,6 +134,8 @@ class Worker:
         return WorkerFailure(how, why)
 
     def _last_words(self) -> str:
+        if self._process is None:  # another thread has ended it
+            return "killed while it served"
         code = self._process.wait()
         self._complaints.seek(0)
         said = last_line(self._complaints.read().decode(errors="replace"))

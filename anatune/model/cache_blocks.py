@@ -247,6 +247,7 @@ def clamped_blocks(
     l1, l2, l3 = levels(machine, threads)
     if kc is None:
         require(l1 is not None, WHY_L1_MISSING.format(core=core.name))
+        assert l1 is not None  # for type checkers
         kc = default_kc(l1, tile, element_bytes)
     kc = even_out(k, kc, k_unit, name="kc")
     step_bytes = kc * element_bytes

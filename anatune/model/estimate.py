@@ -92,6 +92,7 @@ def machine(profile: Profile, threads: int) -> Machine:
     core = profile.core
     l1, l2, l3 = levels(profile, threads)
     require(l1 is not None, f"profile {profile.name}: caches: no L1 data cache", ProfileError)
+    assert l1 is not None  # for type checkers
     alone = threads == 1
     hz = (core.clock_one_hz if alone else core.clock_all_hz or core.clock_one_hz) or FALLBACK_HZ
     memory = profile.memory
@@ -166,7 +167,7 @@ def loop_cycles(kinds: list[TileKind], x: Extents, here: Machine, data_cycles: f
     Overlapped tile by tile: a low edge tile waits for its data though whole tiles hide it.
     """
     data_step = data_cycles / (x.k * sum(count for count, _, _ in kinds))
-    return x.k * sum(
+    step_cycles: float = sum(
         count
         * (
             max(rows * vectors / here.fma_per_cycle, here.fma_latency) ** OVERLAP
@@ -176,6 +177,7 @@ def loop_cycles(kinds: list[TileKind], x: Extents, here: Machine, data_cycles: f
         ** (1 / OVERLAP)
         for count, rows, vectors in kinds
     )
+    return x.k * step_cycles
 
 
 def _estimate(

@@ -131,8 +131,8 @@ def traffic(
     if keeps(l1, everything):
         return NO_TRAFFIC
     b_passes = x.row_blocks if panels.b_in_l1 else x.row_tiles
-    into_l1 = a * (x.column_blocks if panels.a_in_l1 else x.column_tiles) + b * b_passes
-    into_l1 += _evicted_rows_of_a(plan, x, l1, page_bytes)
+    into_l1 = _evicted_rows_of_a(plan, x, l1, page_bytes) + b * b_passes
+    into_l1 += a * (x.column_blocks if panels.a_in_l1 else x.column_tiles)
     in_place = plan.b is Storage.IN_PLACE
     row_starts = float(b_passes * x.k * x.column_tiles) if in_place else 0.0
     if l2 is not None and keeps(l2, everything):

@@ -79,7 +79,8 @@ class Matmul:
         """
         u = UNIT_ROUNDOFF[self.dtype]
         gamma = (self.k + 1) * u / (1 - (self.k + 1) * u)
-        return gamma * (abs(a[rows]).astype("float64") @ abs(b).astype("float64"))
+        bound: np.ndarray = abs(a[rows]).astype("float64") @ abs(b).astype("float64")
+        return gamma * bound
 
     def __str__(self) -> str:
         return f"matmul {self.m}x{self.n}x{self.k} {self.dtype}"
