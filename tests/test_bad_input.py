@@ -111,7 +111,7 @@ def test_the_largest_product_has_a_plan_but_no_room():
 @pytest.mark.parametrize("threads", [0, -1, 3, 1.0, "2", True, [1]])
 @pytest.mark.parametrize("planner", [at.plan, at.rank, tune])
 def test_threads(planner, threads):
-    want = f"threads = {threads!r}: profile zen5 has 1 to 2 usable threads"
+    want = f"threads = {threads!r}: a whole number from 1 to 2, the usable threads of zen5"
     assert message(lambda: planner(W, "zen5", threads=threads), OptionError) == want
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import product
 from numbers import Integral
+from typing import Any
 
 from anatune.errors import IllegalPlan, OptionError, require
 from anatune.hwprofile.profile import Profile
@@ -21,11 +22,12 @@ Ranked = tuple[GemmPlan, Estimate]
 Shape = tuple[MicroTile, ThreadGrid]
 
 KC_STRETCHES = (2, 4, 8, 16)
-"""Multiples of the model's kc that are candidates too: a longer B_r streams from L2, and C moves less
-often. Hand-tuned libraries do so (AMD's Zen 5 sgemm: 480 where the L1 rule gives 256)."""
+"""Multiples of the model's kc that are candidates too: a longer B_r streams from L2, and C moves
+less often. Hand-tuned libraries do so (AMD's Zen 5 sgemm: 480 where the L1 rule gives 256)."""
 
 NARROW = 8
-"""Part of the model's nc that is a candidate too: an eighth of a last-level cache is about a core's own."""
+"""Part of the model's nc that is a candidate too: an eighth of a last-level cache is about a
+core's own."""
 
 SKETCHED, PROMISING = 40, 5
 """Pairs of tile and thread grid that `best` looks at, and looks at closely."""
@@ -35,7 +37,7 @@ PER_TILE = 2
 
 STORAGES = tuple(product((Storage.IN_PLACE, Storage.PACKED), Storage))
 
-OBJECTIVES = {
+OBJECTIVES: dict[str, Callable[[Estimate], float]] = {
     "time": lambda e: e.seconds,
     "energy": lambda e: e.joules,
     "edp": lambda e: e.joules * e.seconds,
@@ -44,26 +46,29 @@ OBJECTIVES = {
 
 
 def measured_cost(ranked: Ranked, seconds: float, objective: str) -> float:
-    """The objective's value for a plan that was measured to take ``seconds``; energy stays modelled."""
+    """The objective's value for a plan measured to take ``seconds``; energy stays modelled."""
     plan, estimate = ranked
-    more = static_joules(seconds, plan.grid.threads) - static_joules(estimate.seconds, plan.grid.threads)
+    threads = plan.grid.threads
+    more = static_joules(seconds, threads) - static_joules(estimate.seconds, threads)
     return OBJECTIVES[objective](replace(estimate, seconds=seconds, joules=estimate.joules + more))
 
 
 def check_objective(objective: str) -> None:
     """Raise OptionError for an objective that is not one of `OBJECTIVES`."""
-    known = ", ".join(repr(o) for o in OBJECTIVES)
-    require(objective in tuple(OBJECTIVES), f"objective = {objective!r}: one of {known}", OptionError)
+    why = f"objective = {objective!r}: one of {', '.join(map(repr, OBJECTIVES))}"
+    require(objective in tuple(OBJECTIVES), why, OptionError)
 
 
 def thread_count(profile: Profile, threads: int | None) -> int:
     """``threads`` where given and possible, else all that the profile says may be used."""
     if threads is None:
         return profile.usable_threads
-    whole = isinstance(threads, Integral) and not isinstance(threads, bool)
+    given: Any = threads  # numpy's integers too; whatever else a caller may hand over
+    whole = isinstance(given, Integral) and not isinstance(given, bool)
     require(
         whole and 1 <= threads <= profile.usable_threads,
-        f"threads = {threads!r}: profile {profile.name} has 1 to {profile.usable_threads} usable threads",
+        f"threads = {threads!r}: a whole number from 1 to {profile.usable_threads}, the usable "
+        f"threads of {profile.name}",
         OptionError,
     )
     return int(threads)
@@ -75,7 +80,8 @@ def rank(
     """Every legal plan with its estimate, best first."""
     check_objective(objective)
     count = thread_count(profile, threads)
-    plans = (p for tile, grid in _shapes(profile, workload, count) for p in _plans(profile, workload, tile, grid))
+    shapes = _shapes(profile, workload, count)
+    plans = (plan for shape in shapes for plan in _plans(profile, workload, *shape))
     return _ordered(profile, plans, objective)
 
 
@@ -100,14 +106,14 @@ def best(
     shapes = _shapes(profile, workload, thread_count(profile, threads))
     shapes.sort(key=lambda shape: _least_seconds(profile, workload, *shape))
     promising = sorted(shapes[:SKETCHED], key=sketch)[:PROMISING]
-    plans = (p for tile, grid in promising for p in _plans(profile, workload, tile, grid))
+    plans = (plan for shape in promising for plan in _plans(profile, workload, *shape))
     return _ordered(profile, plans, objective)
 
 
 def shortlist(ranked: Sequence[Ranked], count: int) -> list[Ranked]:
     """The first ``count`` plans of a ranking, at most `PER_TILE` of one register tile."""
     taken: Counter[MicroTile] = Counter()
-    chosen = []
+    chosen: list[Ranked] = []
     for plan, estimate in ranked:
         if len(chosen) < count and taken[plan.tile] < PER_TILE:
             taken[plan.tile] += 1
@@ -132,9 +138,7 @@ def _ordered(profile: Profile, plans: Iterator[GemmPlan], objective: str) -> lis
     return sorted(ranked, key=lambda item: weight(item[1]))
 
 
-def _shapes(
-    profile: Profile, workload: Matmul, threads: int
-) -> list[Shape]:
+def _shapes(profile: Profile, workload: Matmul, threads: int) -> list[Shape]:
     """Register tiles no larger than the product, each with the thread grids that it can feed."""
     lanes = profile.core.lanes(workload.element_bytes)
     widest = -(-workload.n // lanes) * lanes
@@ -178,7 +182,7 @@ def _plans(
 def _sketches(
     profile: Profile, workload: Matmul, tile: MicroTile, grid: ThreadGrid
 ) -> Iterator[GemmPlan]:
-    """Two plans that tell what a tile and grid are good for: kc by the rule and as long as it gets."""
+    """Two plans that tell what a tile and grid are good for: kc by the rule, and the longest."""
     limits = _kc_limits(profile, workload, tile, grid)
     for limit in {limits[0], max(limits)}:
         plan = _plan(profile, workload, tile, grid, limit)
@@ -221,8 +225,9 @@ def _plan(
     m, n = _thread_extents(workload, tile, grid)
     try:
         blocks = clamped_blocks(
-            profile, tile, m, n, workload.k, workload.element_bytes, kc=kc, threads=grid.threads, sharing_m=1
-        )
+            profile, tile, m, n, workload.k, workload.element_bytes,
+            kc=kc, threads=grid.threads, sharing_m=1,
+        )  # fmt: skip
     except IllegalPlan:
         return None
     plan = GemmPlan(
