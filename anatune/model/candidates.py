@@ -29,8 +29,8 @@ NARROW = 8
 """Part of the model's nc that is a candidate too: an eighth of a last-level cache is about a
 core's own."""
 
-SKETCHED, PROMISING = 40, 5
-"""Pairs of tile and thread grid that `best` looks at, and looks at closely."""
+SKETCHED, PROMISING, PER_WIDTH = 40, 6, 2
+"""Pairs of tile and thread grid that `best` looks at, looks at closely, and of these per tile width."""
 
 PER_TILE = 2
 """Plans of one register tile in a shortlist: different tiles tell a measurement more."""
@@ -105,19 +105,26 @@ def best(
 
     shapes = _shapes(profile, workload, thread_count(profile, threads))
     shapes.sort(key=lambda shape: _least_seconds(profile, workload, *shape))
-    promising = sorted(shapes[:SKETCHED], key=sketch)[:PROMISING]
+    promising = _mixed(sorted(shapes[:SKETCHED], key=sketch))[:PROMISING]
     plans = (plan for shape in promising for plan in _plans(profile, workload, *shape))
     return _ordered(profile, plans, objective)
 
 
 def shortlist(ranked: Sequence[Ranked], count: int) -> list[Ranked]:
-    """The first ``count`` plans of a ranking, at most `PER_TILE` of one register tile."""
+    """``count`` plans worth measuring: the pick, the best of every other width of tile, then in order.
+
+    Widths differ in what they ask of ports and links, where the model is least sure; of one register
+    tile at most `PER_TILE` plans are taken.
+    """
+    widths = {plan.tile.nr: (plan, estimate) for plan, estimate in reversed(ranked)}
+    first = sorted(widths.values(), key=ranked.index)
     taken: Counter[MicroTile] = Counter()
     chosen: list[Ranked] = []
-    for plan, estimate in ranked:
-        if len(chosen) < count and taken[plan.tile] < PER_TILE:
-            taken[plan.tile] += 1
-            chosen.append((plan, estimate))
+    for item in (*first[: count // 2], *ranked):
+        tile = item[0].tile
+        if len(chosen) < count and taken[tile] < PER_TILE and item not in chosen:
+            taken[tile] += 1
+            chosen.append(item)
     return chosen
 
 
@@ -206,7 +213,9 @@ def _streaming_a(plan: GemmPlan) -> CacheBlocks:
     The paper keeps A_c in L2 instead; where the link out of the next level feeds A fast enough this
     order spares a long kc the second and later passes over B and C.
     """
-    return CacheBlocks(kc=plan.blocks.kc, mc=plan.thread_rows, nc=plan.tile.nr)
+    w = plan.workload
+    mc, nc = min(plan.thread_rows, w.m), min(plan.tile.nr, w.n)
+    return CacheBlocks(kc=plan.blocks.kc, mc=mc, nc=nc)
 
 
 def _narrow(plan: GemmPlan) -> CacheBlocks:
@@ -216,6 +225,17 @@ def _narrow(plan: GemmPlan) -> CacheBlocks:
     """
     nc = round_up(-(-plan.blocks.nc // NARROW), plan.tile.nr)
     return replace(plan.blocks, nc=min(nc, plan.blocks.nc))
+
+
+def _mixed(shapes: Sequence[Shape]) -> list[Shape]:
+    """``shapes`` in order, but only the first `PER_WIDTH` of each width of tile."""
+    seen: Counter[int] = Counter()
+    kept = []
+    for tile, grid in shapes:
+        seen[tile.nr] += 1
+        if seen[tile.nr] <= PER_WIDTH:
+            kept.append((tile, grid))
+    return kept
 
 
 def _plan(
