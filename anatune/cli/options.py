@@ -29,7 +29,7 @@ threads_option = click.option(
 )
 budget_option = click.option(
     "--budget", metavar="N|TIME",
-    help="0: model only; 16: at most 16 candidates; 5s: so long.  [default: a short pass]",
+    help="0: model only; 16: at most 16 candidates; 5s: for so long.  [default: a short pass]",
 )  # fmt: skip
 
 

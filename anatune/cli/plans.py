@@ -74,8 +74,9 @@ def why_not(
 @workload_options
 @budget_option
 @click.option(
-    "--export", type=click.Path(path_type=Path, dir_okay=False), help="Keep the kernel in a file."
-)
+    "--export", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.so",
+    help="Write the kernel to a shared library.",
+)  # fmt: skip
 def tune(
     words: Words,
     dtype: str,

@@ -12,7 +12,7 @@ from anatune.model.estimate import OVERLAP, machine, predict
 from anatune.model.registers import check_tile, floor_accumulators, port_bound, registers_needed
 from anatune.model.traffic import Extents
 from anatune.plan import Estimate, GemmPlan, MicroTile, Storage
-from anatune.units import CAPACITY, CLOCK, TIME
+from anatune.units import CAPACITY, CLOCK, ENERGY, TIME
 from anatune.workload import Matmul
 
 WHY_SLOWER = (
@@ -152,7 +152,7 @@ def _time(profile: Profile, plan: GemmPlan, estimate: Estimate) -> list[str]:
         f"+ threads = {all_cycles:.4g} cycles at {CLOCK.show(here.hz)} = "
         f"{TIME.show(estimate.seconds)}",
         f"bound by {estimate.bound}; {estimate.peak_fraction:.1%} of peak; "
-        f"{estimate.joules:.3g} J (modelled, 7 nm constants)",
+        f"{ENERGY.show(estimate.joules)} (modelled, 7 nm constants)",
     ]
 
 
