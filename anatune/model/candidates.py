@@ -30,7 +30,7 @@ NARROW = 8
 core's own."""
 
 SKETCHED, PROMISING, PER_WIDTH = 40, 6, 2
-"""Pairs of tile and thread grid that `best` looks at, looks at closely, and of these per tile width."""
+"""Pairs of tile and thread grid that `best` looks at, looks at closely, and of these per width."""
 
 PER_TILE = 2
 """Plans of one register tile in a shortlist: different tiles tell a measurement more."""
@@ -111,10 +111,10 @@ def best(
 
 
 def shortlist(ranked: Sequence[Ranked], count: int) -> list[Ranked]:
-    """``count`` plans worth measuring: the pick, the best of every other width of tile, then in order.
+    """``count`` plans worth measuring: the pick, the best of every other tile width, then in order.
 
-    Widths differ in what they ask of ports and links, where the model is least sure; of one register
-    tile at most `PER_TILE` plans are taken.
+    Widths differ in what they ask of ports and links, where the model is least sure; of one
+    register tile at most `PER_TILE` plans are taken.
     """
     widths = {plan.tile.nr: (plan, estimate) for plan, estimate in reversed(ranked)}
     first = sorted(widths.values(), key=ranked.index)
