@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from anatune.plan import CacheBlocks, CodeTarget, GemmPlan, MicroTile, Storage, ThreadGrid
 from anatune.workload import Matmul, matmul
+from anatune.workload.matmul import ELEMENT_BYTES
 
 ANY_TARGET = CodeTarget(isa="x86_64", mcpu="haswell")
 FLOAT_BITS = 32
@@ -48,7 +49,8 @@ def plans(
     draw, target: CodeTarget = ANY_TARGET, lanes=st.sampled_from([1, 4, 8, 16]), most: int = 5000
 ) -> GemmPlan:
     """Any plan, extents up to ``most``: blocks are multiples of the tile, or cover the thread."""
-    workload = Matmul(**{e: draw(st.integers(1, most)) for e in ("m", "n", "k")})
+    extents = {e: draw(st.integers(1, most)) for e in ("m", "n", "k")}
+    workload = Matmul(dtype=draw(st.sampled_from(sorted(ELEMENT_BYTES))), **extents)
     width = draw(lanes)
     tile = MicroTile(mr=draw(st.integers(1, 9)), nr=width * draw(st.integers(1, 3)), lanes=width)
     blocks = CacheBlocks(
@@ -63,5 +65,6 @@ def plans(
         blocks=blocks,
         a=draw(st.sampled_from([Storage.IN_PLACE, Storage.PACKED])),
         b=draw(st.sampled_from(list(Storage))),
+        prefetch_c=draw(st.booleans()),
         grid=ThreadGrid(rows=draw(st.integers(1, 4)), columns=draw(st.integers(1, 3))),
     )

@@ -69,7 +69,7 @@ def test_readme_names_every_command():
         ),
         (
             "explain matmul 3 4 5 --dtype float99",
-            "dtype = 'float99': kernels are generated for float32",
+            "dtype = 'float99': kernels are generated for float32, float64",
         ),
         ("plan matmul 3 4", "matmul = 3 4: give three extents, M N K"),
         ("plan matmul", "matmul = none: give three extents, M N K"),

@@ -14,9 +14,6 @@ from anatune.codegen.micro_kernel import TileOperands, emit_micro_kernel
 from anatune.codegen.vectors import Row, index
 from anatune.plan import GemmPlan, Storage
 
-ELEMENT_ALIGN = 4
-"""Bytes of alignment that callers' buffers are trusted to have: one element, as numpy gives."""
-
 
 def lower_gemm(plan: GemmPlan) -> tirx.PrimFunc:
     """The PrimFunc ``main(a, b, c)`` that computes C = A B as ``plan`` says."""
@@ -25,8 +22,9 @@ def lower_gemm(plan: GemmPlan) -> tirx.PrimFunc:
         with T.prim_func():
             T.func_name(ENTRY)
             T.func_attr({"tirx.noalias": True, "global_symbol": ENTRY})
+            # Callers' buffers are trusted to be aligned to one element, which numpy's always are.
             a, b, c = (
-                T.arg(name, T.buffer([index(e) for e in shape], w.dtype, align=ELEMENT_ALIGN))
+                T.arg(name, T.buffer([index(e) for e in shape], w.dtype, align=w.element_bytes))
                 for name, shape in (*w.operands.items(), ("c", w.output))
             )
             nest = _Nest(plan, a, b, c)

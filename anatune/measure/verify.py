@@ -14,7 +14,7 @@ import numpy as np
 from anatune.errors import VerificationError
 from anatune.workload import Matmul
 
-SIGNIFICAND_BITS = {"float32": 24}
+SIGNIFICAND_BITS = {"float32": 24, "float64": 53}
 """Bits of the significand, hidden bit included (IEEE 754-2019, table 3.5)."""
 
 PERIOD = 1_048_573

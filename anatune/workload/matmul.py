@@ -11,10 +11,10 @@ from anatune.errors import WorkloadError, require
 if TYPE_CHECKING:
     import numpy as np
 
-ELEMENT_BYTES = {"float32": 4}
+ELEMENT_BYTES = {"float32": 4, "float64": 8}
 """Data types that kernels are generated for, with the size of an element in bytes."""
 
-UNIT_ROUNDOFF = {"float32": 2.0**-24}
+UNIT_ROUNDOFF = {"float32": 2.0**-24, "float64": 2.0**-53}
 """u of IEEE 754 binary formats, round to nearest (IEEE 754-2019, table 3.5)."""
 
 WIDENED_ELEMENTS = 1 << 20
