@@ -13,7 +13,8 @@ from anatune.errors import IllegalPlan, OptionError, require
 from anatune.hwprofile.profile import Profile
 from anatune.model.cache_blocks import clamped_blocks, default_kc, kc_half_l1, round_up
 from anatune.model.energy import static_joules
-from anatune.model.estimate import least_cycles, machine, predict, prefetch_pays
+from anatune.model.estimate import least_cycles, predict, prefetch_pays
+from anatune.model.machine import machine
 from anatune.model.registers import check_tile, legal_tiles
 from anatune.plan import CacheBlocks, CodeTarget, Estimate, GemmPlan, MicroTile, Storage, ThreadGrid
 from anatune.workload import Matmul

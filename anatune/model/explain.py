@@ -8,7 +8,8 @@ from anatune.errors import IllegalPlan, OptionError, require
 from anatune.hwprofile.profile import Profile
 from anatune.model.cache_blocks import levels, way_bytes, ways_taken
 from anatune.model.candidates import best, rank
-from anatune.model.estimate import OVERLAP, machine, predict
+from anatune.model.estimate import OVERLAP, predict
+from anatune.model.machine import machine
 from anatune.model.registers import check_tile, floor_accumulators, port_bound, registers_needed
 from anatune.model.traffic import Extents
 from anatune.plan import Estimate, GemmPlan, MicroTile, Storage
