@@ -37,9 +37,7 @@ def predict(profile: Profile, plan: GemmPlan) -> Estimate:
     with T_data = T_L2 + T_L3 + T_memory + T_rows + T_tlb, all per step along k.
     """
     here = machine(profile, plan.grid.threads)
-    x = Extents.of(plan)
-    panels = Panels.of(plan, x, here.l1, here.l2, here.page_bytes)
-    moved = traffic(plan, x, panels, here.l1, here.l2, here.l3, here.page_bytes)
+    x, panels, moved = _moves(plan, here)
     kinds = tile_kinds(plan.tile, x.m, x.n)
     data = {
         "L2 bandwidth": moved.l1 / (here.l2_rate * LINK_SHARE),
@@ -62,6 +60,27 @@ def predict(profile: Profile, plan: GemmPlan) -> Estimate:
     return _estimate(plan, here, loops + sum(added.values()), {**ports, **data, **added}, moved)
 
 
+def _moves(plan: GemmPlan, here: Machine) -> tuple[Extents, Panels, Traffic]:
+    """The busiest thread's extents, what the caches keep of them, and what passes the links."""
+    x = Extents.of(plan)
+    panels = Panels.of(plan, x, here.l1, here.l2, here.page_bytes)
+    return x, panels, traffic(plan, x, panels, here.l1, here.l2, here.l3, here.page_bytes)
+
+
+def fma_step(rows: int, vectors: int, here: Machine) -> float:
+    """Cycles of a tile's multiply-adds in one step along k: it issues mr*nv of them, N a cycle.
+
+    Each accumulator takes one FMA a step and waits for the one before, so a step takes L at least
+    (Low et al., register step, from the other side).
+    """
+    return max(rows * vectors / here.fma_per_cycle, here.fma_latency)
+
+
+def load_step(rows: int, vectors: int, here: Machine) -> float:
+    """Cycles of its loads in one step along k: mr elements of A, broadcast, and nv vectors of B."""
+    return (rows + vectors) / here.loads
+
+
 def loop_cycles(kinds: list[TileKind], x: Extents, here: Machine, data_cycles: float) -> float:
     """Cycles of all tiles' loops along k; what comes from beyond L1 is spread over them evenly.
 
@@ -71,8 +90,8 @@ def loop_cycles(kinds: list[TileKind], x: Extents, here: Machine, data_cycles: f
     step_cycles: float = sum(
         count
         * (
-            max(rows * vectors / here.fma_per_cycle, here.fma_latency) ** OVERLAP
-            + ((rows + vectors) / here.loads) ** OVERLAP
+            fma_step(rows, vectors, here) ** OVERLAP
+            + load_step(rows, vectors, here) ** OVERLAP
             + data_step**OVERLAP
         )
         ** (1 / OVERLAP)
@@ -116,32 +135,20 @@ def least_cycles(tile: MicroTile, m: int, n: int, k: int, here: Machine) -> floa
         count
         * (
             TILE_START_CYCLES
-            + k
-            * max(
-                rows * vectors / here.fma_per_cycle,
-                here.fma_latency,
-                (rows + vectors) / here.loads,
-            )
+            + k * max(fma_step(rows, vectors, here), load_step(rows, vectors, here))
         )
         for count, rows, vectors in tile_kinds(tile, m, n)
     )
 
 
 def fma_cycles(kinds: list[TileKind], k: int, here: Machine) -> float:
-    """Cycles of the multiply-adds of all tiles: a step along k issues mr*nv of them, N a cycle.
-
-    Each accumulator takes one FMA a step and waits for the one before, so a step takes L at least
-    (Low et al., register step, from the other side). Edge tiles run at their own, lower rate.
-    """
-    return k * sum(
-        count * max(rows * vectors / here.fma_per_cycle, here.fma_latency)
-        for count, rows, vectors in kinds
-    )
+    """Cycles of the multiply-adds of all tiles; edge tiles run at their own, lower rate."""
+    return k * sum(count * fma_step(rows, vectors, here) for count, rows, vectors in kinds)
 
 
 def load_cycles(kinds: list[TileKind], k: int, here: Machine) -> float:
-    """Cycles of the load ports: mr elements of A, broadcast, and nv vectors of B a step along k."""
-    return k * sum(count * (rows + vectors) / here.loads for count, rows, vectors in kinds)
+    """Cycles of the load ports: the loads of all tiles of a kind at the rate of the ports."""
+    return k * sum(load_step(count * rows, count * vectors, here) for count, rows, vectors in kinds)
 
 
 def tile_cycles(plan: GemmPlan, kinds: list[TileKind], x: Extents, here: Machine) -> float:
@@ -167,9 +174,7 @@ def c_cycles(plan: GemmPlan, x: Extents, moved: Traffic, here: Machine) -> float
 
 def prefetch_pays(plan: GemmPlan, here: Machine) -> bool:
     """Whether asking for C ahead, a load a vector, costs less than the starts of its rows do."""
-    x = Extents.of(plan)
-    panels = Panels.of(plan, x, here.l1, here.l2, here.page_bytes)
-    moved = traffic(plan, x, panels, here.l1, here.l2, here.l3, here.page_bytes)
+    x, _, moved = _moves(plan, here)
     asking = x.k_blocks * x.row_tiles * x.column_tiles * plan.tile.accumulators / here.loads
     return moved.c > 0 and asking < _c_row_starts(x, moved, here)
 
