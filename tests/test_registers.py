@@ -32,11 +32,6 @@ def test_wide_tiles_are_bound_by_multiply_adds_and_narrow_ones_by_loads() -> Non
     assert registers.port_bound(14, 1, 2, 3) == 1.0
 
 
-def test_compute_to_load_prefers_5x5_vectors_to_6x4() -> None:
-    assert registers.compute_to_load(6, 4) == pytest.approx(2.4)
-    assert registers.compute_to_load(5, 5) == pytest.approx(2.5)
-
-
 def test_legal_tiles_of_sixteen_registers() -> None:
     tiles = registers.legal_tiles(core(256, 16), 4)
     assert tiles[0] == MicroTile(mr=1, nr=8, lanes=8)

@@ -55,15 +55,6 @@ def port_bound(mr: int, vectors: int, fma_per_cycle: float, loads_per_cycle: flo
     return min(1.0, fma_cycles / load_cycles)
 
 
-def compute_to_load(mr: int, vectors: int) -> float:
-    """FMAs per load of one step along k: another way to rank tiles that fit.
-
-    After the eX3 cluster's blocking parameters, not in the paper: mr*nv / (mr+nv).
-    Differs: no restriction to even mr.
-    """
-    return mr * vectors / (mr + vectors)
-
-
 def legal_tiles(core: CoreKind, element_bytes: int) -> tuple[MicroTile, ...]:
     """Every tile of whole vectors that fits the register file, narrow before wide, then by rows."""
     lanes = core.lanes(element_bytes)
