@@ -20,6 +20,7 @@ from anatune.hwprofile import Profile, load_profile, profiles
 from anatune.model import candidates
 from anatune.model.candidates import OBJECTIVES, best, check_plan, rank, shortlist
 from anatune.model.estimate import predict
+from anatune.model.explain import NAMED_FACTS
 from anatune.plan import Estimate, GemmPlan, ThreadGrid
 from anatune.workload import Matmul, matmul
 
@@ -190,6 +191,31 @@ def test_every_candidate_explains_itself(w, name):
         assert f"  {term}: " in text
     for level, _ in estimate.bytes_moved:
         assert f"out of {level}: " in text
+
+
+def doubts(profile: Profile) -> list[str]:
+    plan, _ = pick(profile, matmul(64, 64, 64), 1)
+    return [line for line in api.explain(plan, profile).splitlines() if " facts are " in line]
+
+
+@pytest.mark.parametrize("name", CPUS)
+def test_doubts_are_counted_and_the_first_are_named(name):
+    profile = machine(name)
+    for facts, what in ((profile.assumed, "assumed"), (profile.missing, "missing")):
+        told = [x for x in doubts(profile) if x.startswith(f"{len(facts)} facts are {what}")]
+        assert len(told) == bool(facts)
+        for line in told:
+            words = line.replace(",", "").split()
+            assert [fact for fact in facts if fact in words] == list(facts[:NAMED_FACTS])
+            more = len(facts) - NAMED_FACTS
+            assert more <= 0 or line.endswith(f" and {more} more: anatune profile show {name}")
+
+
+def test_few_doubts_are_all_named():
+    facts = ("cores.zen5.count", "memory.read_one", "probes.barrier")
+    assert doubts(replace(machine("zen5"), assumed=facts))[0] == (
+        "3 facts are assumed: cores.zen5.count, memory.read_one, probes.barrier"
+    )
 
 
 @settings(max_examples=10)

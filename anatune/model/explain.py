@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from anatune.errors import IllegalPlan, OptionError, require
-from anatune.hwprofile.profile import Profile
+from anatune.hwprofile.profile import MEASURE_COMMAND, Profile
 from anatune.model.cache_blocks import levels, way_bytes, ways_taken
 from anatune.model.candidates import best, rank
 from anatune.model.estimate import OVERLAP, predict
@@ -22,6 +22,9 @@ WHY_SLOWER = (
 )
 WHY_CHOSEN = "{tile} tile: it is the model's choice"
 WHY_TOO_LARGE = "{tile} tile: larger than the product {m}x{n}; its rows or columns would be empty"
+
+NAMED_FACTS = 3
+"""Facts named in a line on what is assumed or missing: enough to see what kind they are."""
 
 
 def explain(profile: Profile, plan: GemmPlan) -> str:
@@ -158,9 +161,17 @@ def _time(profile: Profile, plan: GemmPlan, estimate: Estimate) -> list[str]:
 
 
 def _doubts(profile: Profile) -> list[str]:
-    lines = []
-    if profile.assumed:
-        lines.append(f"{len(profile.assumed)} facts are assumed: {', '.join(profile.assumed)}")
-    if profile.missing_note:
-        lines.append(profile.missing_note)
-    return lines
+    """What the figures rest on that nobody has measured or written down: a line for each kind."""
+    missing = f"are missing ({MEASURE_COMMAND} finds what it can)"
+    kinds = ("are assumed", profile.assumed), (missing, profile.missing)
+    return [
+        f"{len(facts)} facts {what}: {_first(facts, profile.name)}"
+        for what, facts in kinds
+        if facts
+    ]
+
+
+def _first(facts: tuple[str, ...], profile_name: str) -> str:
+    """The first few names, and where the others are."""
+    named, more = ", ".join(facts[:NAMED_FACTS]), len(facts) - NAMED_FACTS
+    return named if more <= 0 else f"{named} and {more} more: anatune profile show {profile_name}"
