@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+import anatune
+
 ROOT = Path(__file__).resolve().parents[1]
 DISTRIBUTED = (
     "pyproject.toml", "setup.cfg", "README.md", "LICENSE", "CHANGELOG.md", "anatune", "hwprofiles",
@@ -117,6 +119,10 @@ def test_wheel_names_licence_and_command(wheel):
     by_name = {Path(n).name: n for n in archive.namelist() if ".dist-info/" in n}
     assert "LICENSE" in by_name
     assert "anatune = anatune.cli:main" in archive.read(by_name["entry_points.txt"]).decode()
+
+
+def test_wheel_has_the_version_that_the_package_states(wheel):
+    assert wheel.name.startswith(f"anatune-{anatune.__version__}-")
 
 
 def test_setup_cfg_lists_every_package():
