@@ -11,10 +11,11 @@ from pathlib import Path
 from anatune.codegen.link import write_loadable
 from anatune.codegen.probes import CLOCK_STEPS, Probe, build_probe
 from anatune.hwprofile import CacheLevel, Citation, CoreKind, Memory, Profile, Source, Tlb
+from anatune.hwprofile.schema import facts
 from anatune.measure.worker import Worker
 from anatune.plan import CodeTarget
 
-PROBED_DTYPES = ("float32", "float64")
+PROBED_DTYPES = ("float64", "float32")  # in the order of the format
 ELEMENT_BYTES = {"float32": 4, "float64": 8, "int64": 8}
 F32_BYTES = ELEMENT_BYTES["float32"]
 
@@ -248,28 +249,35 @@ def _barrier(lab: _Lab, threads: int) -> float:
 
 
 def _cited(profile: Profile) -> Profile:
-    """``profile`` with `SOURCE` behind every fact that the probes set."""
+    """``profile`` with `SOURCE` behind every fact that the probes set.
+
+    In the order of the format, so that a kept profile is loaded as an equal one.
+    """
     core = profile.core
     here = f"cores.{core.name}"
-    facts = [f"{here}.clock.one_core", f"{here}.clock.all_cores"]
-    facts += [f"{here}.fma.per_cycle", f"{here}.fma.latency"]
+    probed = [f"{here}.clock.one_core", f"{here}.clock.all_cores"]
+    probed += [f"{here}.fma.per_cycle", f"{here}.fma.latency"]
     for level in core.caches:
-        facts += [f"{here}.caches.{level.level}.{f}" for f in ("read", "read_all", "latency")]
+        probed += [f"{here}.caches.{level.level}.{f}" for f in ("read", "read_all", "latency")]
     if core.tlb is not None:
-        facts.append(f"{here}.tlb.miss")
-    facts += ["memory.read_one", "memory.read_all", "probes.barrier"]
-    facts += [f"probes.{table}.{d}" for table in ("peak", "peak_all") for d in PROBED_DTYPES]
+        probed.append(f"{here}.tlb.miss")
+    probed += ["memory.read_one", "memory.read_all", "probes.barrier"]
+    probed += [f"probes.{table}.{d}" for table in ("peak", "peak_all") for d in PROBED_DTYPES]
     probes = Source(
         name=SOURCE,
         kind="measured",
         where="anatune profile measure",
         date=datetime.date.today().isoformat(),
     )
-    kept = tuple(c for c in profile.citations if c.fact not in facts)
-    used = {c.source for c in kept}
+    cited = {citation.fact: citation for citation in profile.citations}
+    cited.update({fact: Citation(fact=fact, source=SOURCE) for fact in probed})
+    stated = (".".join(path) for path, _, _ in facts(profile))
+    citations = tuple(cited[fact] for fact in stated if fact in cited)
+    used = {citation.source for citation in citations}
+    sources = (*(s for s in profile.sources if s.name != SOURCE), probes)
     return replace(
         profile,
-        sources=(*(s for s in profile.sources if s.name in used), probes),
-        citations=(*kept, *(Citation(fact=fact, source=SOURCE) for fact in facts)),
-        assumed=tuple(fact for fact in profile.assumed if fact not in facts),
+        sources=tuple(source for source in sources if source.name in used),
+        citations=citations,
+        assumed=tuple(fact for fact in profile.assumed if fact not in probed),
     )
