@@ -57,6 +57,7 @@ class Storage(str, Enum):
     IN_PLACE = "in_place"  # read where the caller put it
     PACKED = "packed"  # copied block by block, before the block is used
     PACKED_ON_FIRST_USE = "packed_on_first_use"  # copied by the first row of tiles that reads it
+    PACKED_AHEAD = "packed_ahead"  # all of it copied once, by a function of its own; B only
 
 
 VECTOR_FEATURES = frozenset(
@@ -110,8 +111,10 @@ class GemmPlan:
             raise IllegalPlan(f"nr = {t.nr}: a multiple of the {t.lanes} lanes of a vector")
         self._check_block("mc", b.mc, t.mr, min(self.thread_rows, self.workload.m))
         self._check_block("nc", b.nc, t.nr, min(self.thread_columns, self.workload.n))
-        if self.a is Storage.PACKED_ON_FIRST_USE:
+        if self.a not in (Storage.IN_PLACE, Storage.PACKED):
             raise IllegalPlan(f"a = {self.a.value!r}: A is read in place or packed")
+        if self.b is Storage.PACKED_AHEAD and not self.workload.constant_b:
+            raise IllegalPlan(f"b = {self.b.value!r}: only of a workload with constant_b=True")
 
     @staticmethod
     def _check_block(name: str, block: int, tile: int, share: int) -> None:
@@ -144,6 +147,20 @@ class GemmPlan:
     def last_thread_has_only_an_edge(self) -> bool:
         """Whether the last rows of C that a thread gets are fewer than one whole tile."""
         return (self.workload.m - 1) % self.thread_rows + 1 < self.tile.mr
+
+    @property
+    def packs_b(self) -> bool:
+        """Whether a call copies B."""
+        return self.b in (Storage.PACKED, Storage.PACKED_ON_FIRST_USE)
+
+    @property
+    def packed_ahead_shape(self) -> tuple[int, int, int, int]:
+        """Shape of all of B packed: [k block][tile of columns][step along k][column of the tile].
+
+        The last blocks are padded; the padding is zero.
+        """
+        column_tiles = -(-self.workload.n // self.tile.nr)
+        return (self.k_blocks, column_tiles, self.blocks.kc, self.tile.nr)
 
     @property
     def k_blocks(self) -> int:

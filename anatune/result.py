@@ -64,7 +64,7 @@ class Result(CheckedCall):
     def __init__(
         self, profile: Profile, kernel: Kernel, candidates: Sequence[Candidate], chosen: int
     ) -> None:
-        super().__init__(kernel.plan.workload, lambda: _function_here(kernel))
+        super().__init__(kernel.plan, lambda name: _function_here(kernel, name))
         self.profile = profile
         self.candidates = tuple(candidates)
         self._kernel = kernel
@@ -148,7 +148,7 @@ class Result(CheckedCall):
         return f"<anatune result: {self.workload}; {self.plan}; {how}>"
 
 
-def _function_here(kernel: Kernel) -> Any:
+def _function_here(kernel: Kernel, name: str) -> Any:
     from anatune.codegen.target import runs_here
 
     target = kernel.plan.target
@@ -157,7 +157,7 @@ def _function_here(kernel: Kernel) -> Any:
         f"target = {target.mcpu!r}: this machine cannot run its code; export the kernel",
         OperandError,
     )
-    return kernel.function
+    return kernel.function(name)
 
 
 def _outcome(candidate: Candidate) -> str:

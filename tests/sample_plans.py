@@ -22,7 +22,9 @@ def plan(
     blocks = CacheBlocks(mc=mc or m, nc=nc or n, kc=kc or k)
     tile = MicroTile(mr=mr, nr=nr, lanes=lanes)
     rest.setdefault("target", ANY_TARGET)
-    return GemmPlan(workload=matmul(m, n, k), tile=tile, blocks=blocks, **rest)
+    constant_b = rest.get("b") is Storage.PACKED_AHEAD
+    workload = matmul(m, n, k, constant_b=constant_b)
+    return GemmPlan(workload=workload, tile=tile, blocks=blocks, **rest)
 
 
 def host_target() -> CodeTarget:
@@ -50,7 +52,10 @@ def plans(
 ) -> GemmPlan:
     """Any plan, extents up to ``most``: blocks are multiples of the tile, or cover the thread."""
     extents = {e: draw(st.integers(1, most)) for e in ("m", "n", "k")}
-    workload = Matmul(dtype=draw(st.sampled_from(sorted(ELEMENT_BYTES))), **extents)
+    b = draw(st.sampled_from(list(Storage)))
+    constant_b = b is Storage.PACKED_AHEAD or draw(st.booleans())
+    dtype = draw(st.sampled_from(sorted(ELEMENT_BYTES)))
+    workload = Matmul(dtype=dtype, constant_b=constant_b, **extents)
     width = draw(lanes)
     tile = MicroTile(mr=draw(st.integers(1, 9)), nr=width * draw(st.integers(1, 3)), lanes=width)
     blocks = CacheBlocks(
@@ -64,7 +69,7 @@ def plans(
         tile=tile,
         blocks=blocks,
         a=draw(st.sampled_from([Storage.IN_PLACE, Storage.PACKED])),
-        b=draw(st.sampled_from(list(Storage))),
+        b=b,
         prefetch_c=draw(st.booleans()),
         grid=ThreadGrid(rows=draw(st.integers(1, 4)), columns=draw(st.integers(1, 3))),
     )

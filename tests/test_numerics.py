@@ -20,6 +20,7 @@ import tvm_ffi  # noqa: E402
 from sample_plans import host_lanes, host_target, plan, plans  # noqa: E402
 
 from anatune.codegen.build import build  # noqa: E402
+from anatune.codegen.call import PACK_ENTRY  # noqa: E402
 from anatune.codegen.link import write_loadable  # noqa: E402
 from anatune.codegen.vectors import Row  # noqa: E402
 from anatune.plan import GemmPlan, Storage, ThreadGrid  # noqa: E402
@@ -57,7 +58,14 @@ def assert_right(p: GemmPlan) -> None:
     given = [generator.standard_normal(shape).astype(w.dtype) for shape in w.operands.values()]
     (a, field_a), (b, field_b) = (surrounded(x) for x in given)
     c, field_c = surrounded(np.full(w.output, np.nan, w.dtype))
-    build(p).function(*(tvm_ffi.from_dlpack(x) for x in (a, b, c)))
+    kernel = build(p)
+    if p.b is Storage.PACKED_AHEAD:
+        packed, field_p = surrounded(np.zeros(p.packed_ahead_shape, w.dtype))
+        kernel.function(PACK_ENTRY)(*(tvm_ffi.from_dlpack(x) for x in (b, packed)))
+        assert untouched(field_p)
+        kernel.function()(*(tvm_ffi.from_dlpack(x) for x in (a, packed, c)))
+    else:
+        kernel.function()(*(tvm_ffi.from_dlpack(x) for x in (a, b, c)))
     error = np.abs(c - w.reference(*given))
     assert (error <= w.error_bound(*given)).all(), str(p)
     np.testing.assert_array_equal(a, given[0])
@@ -138,7 +146,8 @@ def test_no_access_outside_the_operands(tmp_path):
     for number, p in enumerate(edges()):
         path = write_loadable(build(p).executable, tmp_path / f"kernel{number}")
         extents = (p.workload.m, p.workload.n, p.workload.k)
-        cases += [(path, *extents, at_end) for at_end in (True, False)]
+        packed = p.packed_ahead_shape if p.b is Storage.PACKED_AHEAD else None
+        cases += [(path, *extents, packed, at_end) for at_end in (True, False)]
     done = run_guarded(cases)
     assert done.returncode == 0, (done.stdout.splitlines()[-1:], done.stderr[-2000:])
     assert done.stdout.splitlines() == [json.dumps(case) for case in cases]
@@ -150,7 +159,7 @@ def test_a_kernel_that_reads_outside_is_killed(tmp_path, monkeypatch):
     monkeypatch.setattr(Row, "_mask", lambda row, vector: None)
     p = sample(4, 2 * LANES - 1, 3, 4, 2)
     path = write_loadable(build(p).executable, tmp_path / "kernel")
-    assert run_guarded([(path, 4, 2 * LANES - 1, 3, True)]).returncode == -signal.SIGSEGV
+    assert run_guarded([(path, 4, 2 * LANES - 1, 3, None, True)]).returncode == -signal.SIGSEGV
 
 
 def run_guarded(cases: list) -> subprocess.CompletedProcess:

@@ -76,7 +76,7 @@ def changed(*path: str, **values) -> str:
 
 
 ABOVE_0 = "a whole number above 0"
-A_STORAGE = "one of 'in_place', 'packed', 'packed_on_first_use'"
+A_STORAGE = "one of 'in_place', 'packed', 'packed_on_first_use', 'packed_ahead'"
 REFUSED = {
     "[]": "plan: [] is not a plan; give what to_json returned",
     "3": "plan: 3 is not a plan; give what to_json returned",

@@ -9,7 +9,8 @@ from typing import Any
 import tvm
 
 from anatune.codegen.gemm import lower_gemm
-from anatune.codegen.library import ENTRY, PLAN_SYMBOL
+from anatune.codegen.call import ENTRY
+from anatune.codegen.library import PLAN_SYMBOL
 from anatune.codegen.link import export_library
 from anatune.codegen.target import tvm_target
 from anatune.errors import BuildError, OptionError, last_line, require
@@ -26,16 +27,15 @@ SOURCE_KINDS = ("tir", "llvm", "asm")
 
 @dataclass(frozen=True)
 class Kernel:
-    """A compiled plan: ``function(a, b, c)`` takes tensors of TVM's FFI and returns nothing."""
+    """A compiled plan; its functions take tensors of TVM's FFI and return nothing."""
 
     plan: GemmPlan
     ir: tvm.IRModule
     executable: Any
 
-    @property
-    def function(self) -> Any:
-        """The compiled function; made callable on first use, which needs the machine it is for."""
-        return self.executable[ENTRY]
+    def function(self, name: str = ENTRY) -> Any:
+        """A compiled function; made callable on first use, which needs the machine it is for."""
+        return self.executable[name]
 
     def source(self, kind: str = "tir") -> str:
         """The kernel as text: "tir", "llvm" (IR after optimisation) or "asm".
@@ -69,7 +69,7 @@ def build(plan: GemmPlan) -> Kernel:
     """
     target = tvm_target(plan.target)
     try:
-        module = tvm.IRModule({ENTRY: lower_gemm(plan)})
+        module = tvm.IRModule(lower_gemm(plan))
         with tvm.transform.PassContext(config=PASS_CONFIG):
             executable = tvm.compile(module, target=target)
     except Exception as error:  # TVM raises many classes, all of them about this plan

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,31 +10,52 @@ from tvm import tirx
 from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script import builder as T
 
-from anatune.codegen.library import ENTRY
+from anatune.codegen.call import ENTRY, PACK_ENTRY
 from anatune.codegen.micro_kernel import TileOperands, emit_micro_kernel
 from anatune.codegen.vectors import Row, index
 from anatune.plan import GemmPlan, Storage
 
 
-def lower_gemm(plan: GemmPlan) -> tirx.PrimFunc:
-    """The PrimFunc ``main(a, b, c)`` that computes C = A B as ``plan`` says."""
+def lower_gemm(plan: GemmPlan) -> dict[str, tirx.PrimFunc]:
+    """The functions of ``plan`` by name: ``main(a, b, c)``, C = A B, and where the plan packs B ahead
+    ``pack_b(b, packed_b)``, whose result ``main`` then takes in the place of B."""
+    w = plan.workload
+    shapes = {**w.operands, "c": w.output}
+    if plan.b is not Storage.PACKED_AHEAD:
+        return {ENTRY: _function(plan, ENTRY, shapes, _Nest.emit_thread)}
+    packed = {"packed_b": plan.packed_ahead_shape}
+    main = {"a": shapes["a"], **packed, "c": shapes["c"]}
+    pack = {"b": shapes["b"], **packed}
+    return {
+        ENTRY: _function(plan, ENTRY, main, _Nest.emit_thread),
+        PACK_ENTRY: _function(plan, PACK_ENTRY, pack, _Nest.pack_ahead),
+    }
+
+
+def _function(
+    plan: GemmPlan,
+    name: str,
+    shapes: dict[str, tuple[int, ...]],
+    body: Callable[[_Nest, Any, Any], None],
+) -> tirx.PrimFunc:
+    """A PrimFunc on buffers of ``shapes`` that runs ``body`` once for each thread of the grid."""
     w = plan.workload
     with IRBuilder() as builder:
         with T.prim_func():
-            T.func_name(ENTRY)
-            T.func_attr({"tirx.noalias": True, "global_symbol": ENTRY})
+            T.func_name(name)
+            T.func_attr({"tirx.noalias": True, "global_symbol": name})
             # Callers' buffers are trusted to be aligned to one element, which numpy's always are.
-            a, b, c = (
-                T.arg(name, T.buffer([index(e) for e in shape], w.dtype, align=w.element_bytes))
-                for name, shape in (*w.operands.items(), ("c", w.output))
-            )
-            nest = _Nest(plan, a, b, c)
+            buffers = {
+                key: T.arg(key, T.buffer([index(e) for e in shape], w.dtype, align=w.element_bytes))
+                for key, shape in shapes.items()
+            }
+            nest = _Nest(plan, **buffers)
             if plan.grid.threads == 1:
-                nest.emit_thread(index(0), index(0))
+                body(nest, index(0), index(0))
             else:
                 with T.parallel(0, index(plan.grid.threads)) as thread:
                     columns = plan.grid.columns
-                    nest.emit_thread(tirx.floordiv(thread, columns), tirx.floormod(thread, columns))
+                    body(nest, tirx.floordiv(thread, columns), tirx.floormod(thread, columns))
     return builder.get()
 
 
@@ -66,9 +88,9 @@ class _Nest:
     """The loop nest of one thread; one method a loop, outermost first."""
 
     plan: GemmPlan
-    a: Any
-    b: Any
-    c: Any
+    a: Any = None
+    b: Any = None
+    c: Any = None
     packed_a: Any = None
     packed_b: Any = None
 
@@ -87,7 +109,7 @@ class _Nest:
     def _allocate(self) -> None:
         plan, tile, blocks = self.plan, self.plan.tile, self.plan.blocks
         dtype = plan.workload.dtype
-        if plan.b is not Storage.IN_PLACE:
+        if plan.packs_b:
             panels = -(-min(blocks.nc, plan.thread_columns) // tile.nr)
             self.packed_b = T.alloc_buffer((panels, blocks.kc, tile.nr), dtype)
         if plan.a is not Storage.IN_PLACE:
@@ -164,11 +186,12 @@ class _Nest:
         else:
             read_a = lambda x, p: self.a[i + x, k.start + p]  # noqa: E731
         whole_row = Row(plan.tile.nr, lanes, row.dtype)
+        panel = self._packed_panel(j, jr, k)
         if plan.b is Storage.IN_PLACE or first_use:
             read_b = lambda p, u: row.load(self.b, (k.start + p, j), u)  # noqa: E731
         else:
-            read_b = lambda p, u: whole_row.load(self.packed_b, (jr, p, 0), u)  # noqa: E731
-        keep_b = lambda p, u, v: whole_row.store(self.packed_b, (jr, p, 0), u, v)  # noqa: E731
+            read_b = lambda p, u: whole_row.load(self.packed_b, (*panel, p, 0), u)  # noqa: E731
+        keep_b = lambda p, u, v: whole_row.store(self.packed_b, (*panel, p, 0), u, v)  # noqa: E731
         prefetch_c = lambda x, u: row.prefetch(self.c, (i + x, j), u)  # noqa: E731
         operands = TileOperands(
             a=read_a,
@@ -181,16 +204,32 @@ class _Nest:
         first = True if plan.k_blocks == 1 else k.start == 0
         emit_micro_kernel(height, row, k.length, first, operands)
 
+    def _packed_panel(self, j: Any, jr: Any, k: _Span) -> tuple[Any, ...]:
+        """Subscripts of the packed micro-panel that starts at column ``j``, number ``jr`` of its block."""
+        if self.plan.b is not Storage.PACKED_AHEAD:
+            return (jr,)
+        return (tirx.floordiv(k.start, self.plan.blocks.kc), tirx.floordiv(j, self.plan.tile.nr))
+
+    def pack_ahead(self, grid_row: Any, grid_column: Any) -> None:
+        """All of B, the columns of one thread; the threads of the other rows of the grid do nothing."""
+        plan, w = self.plan, self.plan.workload
+        columns = _Span(index(0), index(w.n)).block(grid_column, plan.thread_columns)
+        with T.If(grid_row == 0), T.Then():
+            with T.serial(0, index(plan.k_blocks)) as pc:
+                self._pack_b(columns, _Span(index(0), index(w.k)).block(pc, plan.blocks.kc))
+
     def _pack_b(self, columns: _Span, k: _Span) -> None:
-        """B[k, columns] -> packed_b[tile][p][nr]; absent columns of the last tile become 0."""
+        """B[k, columns] -> packed_b[panel][p][nr]; absent columns of the last panel become 0."""
         tile, dtype = self.plan.tile, self.plan.workload.dtype
         whole_row = Row(tile.nr, tile.lanes, dtype)
 
         def pack(jr: Any, row: Row) -> None:
+            column = columns.start + jr * tile.nr
+            panel = self._packed_panel(column, jr, k)
             with T.serial(0, k.length) as p:
                 for u in range(row.vectors):
-                    value = row.load(self.b, (k.start + p, columns.start + jr * tile.nr), u)
-                    whole_row.store(self.packed_b, (jr, p, 0), u, value)
+                    value = row.load(self.b, (k.start + p, column), u)
+                    whole_row.store(self.packed_b, (*panel, p, 0), u, value)
 
         self._for_each_column_tile(columns, pack)
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import ctypes
 import functools
 import importlib.util
+import shutil
+import tempfile
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +16,6 @@ import tvm_ffi
 from anatune.codegen.call import CheckedCall
 from anatune.errors import BuildError, require
 from anatune.plan import GemmPlan
-
-ENTRY = "main"
-"""Name of the generated function: ``main(a, b, c)``."""
 
 PLAN_SYMBOL = "anatune_plan"
 """C symbol of an exported library that holds the plan as JSON."""
@@ -49,7 +49,7 @@ class LoadedKernel(CheckedCall):
     """A kernel from a file that `Result.export` wrote; called like the result itself."""
 
     def __init__(self, plan: GemmPlan, module: Any) -> None:
-        super().__init__(plan.workload, lambda: module[ENTRY])
+        super().__init__(plan, lambda name: module[name])
         self.plan = plan
         self.module = module
 
@@ -60,14 +60,20 @@ def load(path: str | Path) -> LoadedKernel:
     Raises:
         BuildError: no such file, no shared library of this machine, or none that anatune exported.
     """
-    file = Path(path).resolve()
+    file = Path(path)
     require(file.is_file(), f"path = {str(path)!r}: no such file", BuildError)
-    try:
-        load_runtime()
-        first = ctypes.c_char.in_dll(ctypes.CDLL(str(file)), PLAN_SYMBOL)
-    except OSError as error:
-        raise BuildError(f"path = {str(path)!r}: not a library of this machine: {error}") from None
-    except ValueError:
-        raise BuildError(f"path = {str(path)!r}: not exported by anatune: no plan inside") from None
-    plan = GemmPlan.from_json(ctypes.string_at(ctypes.addressof(first)).decode())
-    return LoadedKernel(plan, load_module(str(file)))
+    load_runtime()
+    with tempfile.TemporaryDirectory(prefix="anatune-", ignore_cleanup_errors=True) as folder:
+        # A copy under a name of its own: the loader would hand out what it has open by this name.
+        own = Path(folder) / f"{uuid.uuid4().hex}.so"
+        shutil.copyfile(file, own)
+        try:
+            first = ctypes.c_char.in_dll(ctypes.CDLL(str(own)), PLAN_SYMBOL)
+        except OSError as error:
+            why = f"path = {str(path)!r}: not a library of this machine: {error}"
+            raise BuildError(why) from None
+        except ValueError:
+            why = f"path = {str(path)!r}: not exported by anatune: no plan inside"
+            raise BuildError(why) from None
+        plan = GemmPlan.from_json(ctypes.string_at(ctypes.addressof(first)).decode())
+        return LoadedKernel(plan, load_module(str(own)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import tempfile
@@ -44,7 +45,21 @@ def export_library(executable: Any, path: Path, symbol: str, text: str) -> None:
         code, note = Path(folder) / "kernel.o", Path(folder) / "note.c"
         executable.mod.write_to_file(str(code), "o")
         note.write_text(f'const char {symbol}[] = "{escaped}";\n')
-        _run([str(compiler), "-shared", "-fPIC", "-o", str(path), str(code), str(note)])
+        linked = Path(folder) / "kernel.so"
+        _run([str(compiler), "-shared", "-fPIC", "-o", str(linked), str(code), str(note)])
+        _put(linked, path)
+
+
+def _put(made: Path, path: Path) -> None:
+    """Copy ``made`` to ``path`` as a new file: one that a process has open there stays whole."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        shutil.copyfile(made, beside)
+        os.replace(beside, path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        why = f"path = {str(path)!r}: cannot be written: {error.strerror}"
+        raise BuildError(why) from None
 
 
 def _run(command: Sequence[str]) -> None:

@@ -15,7 +15,8 @@ from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script import builder as T
 
 from anatune.codegen.build import PASS_CONFIG
-from anatune.codegen.library import ENTRY, PROBE_ALIGN_BYTES
+from anatune.codegen.call import ENTRY
+from anatune.codegen.library import PROBE_ALIGN_BYTES
 from anatune.codegen.target import tvm_target
 from anatune.codegen.vectors import Row, index
 from anatune.plan import CodeTarget

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import tvm_ffi
 
-from anatune.codegen.call import CPU
-from anatune.codegen.library import ENTRY, load_module, load_runtime
+from anatune.codegen.call import ENTRY, PACK_ENTRY
+from anatune.codegen.library import load_module, load_runtime
+from anatune.codegen.operands import CPU, aligned
 from anatune.errors import VerificationError
 from anatune.measure import verify
 from anatune.workload import Matmul
@@ -38,6 +39,10 @@ def time_batches(
     return struct.unpack(f"{batches}d", bytes(timed(*arguments)))
 
 
+Loadable = tuple[str, tuple[int, ...] | None]
+"""File of a kernel, and the shape of its B packed ahead of time, None where it takes B as it is."""
+
+
 class Bench:
     """Kernels of one workload, with the operands that they share."""
 
@@ -46,40 +51,51 @@ class Bench:
         self.workload = workload
         self.inputs = verify.operands(workload)
         self.c = np.empty(workload.output, workload.dtype)
-        self.arguments = [tvm_ffi.from_dlpack(x) for x in (*self.inputs.values(), self.c)]
-        self.modules: dict[str, Any] = {}
+        self.ready: dict[Loadable, tuple[Any, list[Any]]] = {}
 
-    def check(self, path: str) -> str:
+    def check(self, kernel: Loadable) -> str:
         """Run a kernel once and compare; "" or what is wrong with its result."""
         self.c.fill(np.nan)
-        self._module(path)[ENTRY](*self.arguments)
+        module, arguments = self._ready(kernel)
+        module[ENTRY](*arguments)
         try:
             verify.check(self.workload, self.inputs, self.c)
         except VerificationError as error:
             return str(error)
         return ""
 
-    def calibrate(self, path: str, batch_s: float) -> int:
+    def calibrate(self, kernel: Loadable, batch_s: float) -> int:
         """Calls that make a batch of about ``batch_s``, found by doubling: what timeit does."""
         calls = 1
         while True:
-            seconds = calls * self.sample(path, calls)
+            seconds = calls * self.sample(kernel, calls)
             if seconds >= batch_s / 2:
                 return max(1, round(calls * batch_s / seconds))
             calls *= 2
 
-    def sample(self, path: str, calls: int) -> float:
+    def sample(self, kernel: Loadable, calls: int) -> float:
         """Seconds per call over a batch of ``calls``; before several, one is not counted."""
-        module = self._module(path)
+        module, arguments = self._ready(kernel)
         if calls == 1:  # long enough to fill the caches for itself
             main = module[ENTRY]
             start = time.perf_counter()
-            main(*self.arguments)
+            main(*arguments)
             return time.perf_counter() - start
-        return time_batches(module, self.arguments, calls=calls, batches=1)[0]
+        return time_batches(module, arguments, calls=calls, batches=1)[0]
 
-    def _module(self, path: str) -> Any:
-        """A kernel's module; loaded again in a worker that replaces one which died."""
-        if path not in self.modules:
-            self.modules[path] = load_module(path)
-        return self.modules[path]
+    def _ready(self, kernel: Loadable) -> tuple[Any, list[Any]]:
+        """Module and arguments; made again in a worker that replaces one which died."""
+        if kernel not in self.ready:
+            path, packed_shape = kernel
+            module = load_module(path)
+            given = (self.inputs["a"], self._b(module, packed_shape), self.c)
+            self.ready[kernel] = module, [tvm_ffi.from_dlpack(x) for x in given]
+        return self.ready[kernel]
+
+    def _b(self, module: Any, packed_shape: tuple[int, ...] | None) -> np.ndarray:
+        b = self.inputs["b"]
+        if packed_shape is None:
+            return b
+        packed = aligned(packed_shape, b.dtype)
+        module[PACK_ENTRY](tvm_ffi.from_dlpack(b), tvm_ffi.from_dlpack(packed))
+        return packed

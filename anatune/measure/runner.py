@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from anatune.errors import BuildError, WorkerError
 from anatune.measure.outcome import Measurement, Outcome
 from anatune.measure.worker import HUNG, Worker, WorkerFailure
-from anatune.plan import GemmPlan
+from anatune.plan import GemmPlan, Storage
 
 if TYPE_CHECKING:
     from anatune.codegen.build import Kernel
@@ -48,7 +48,7 @@ class LocalRunner:
             "anatune.measure.bench:Bench", (plan.workload,), threads=plan.grid.threads
         )
         self._numbers = itertools.count()
-        self._paths: dict[GemmPlan, str] = {}
+        self._loadables: dict[GemmPlan, tuple[str, tuple[int, ...] | None]] = {}
         self.kernels: dict[GemmPlan, Kernel] = {}
 
     def __enter__(self) -> LocalRunner:
@@ -68,29 +68,29 @@ class LocalRunner:
             kernel = build(plan)
             # Each name is used once: the loader hands out a library that it has open by its name.
             stem = Path(self._folder.name) / f"kernel{next(self._numbers)}"
-            path = write_loadable(kernel.executable, stem)
+            loadable = write_loadable(kernel.executable, stem), _packed_shape(plan)
         except BuildError as error:
             return Measurement(Outcome.COMPILE_ERROR, note=str(error))
         try:
-            wrong = self._worker.call("check", path, timeout_s=_patience(1, predicted_s))
+            wrong = self._worker.call("check", loadable, timeout_s=_patience(1, predicted_s))
         except WorkerFailure as error:
             return Measurement(_outcome(error), note=str(error))
         except WorkerError as error:
             return Measurement(Outcome.RUN_ERROR, note=str(error))
         if wrong:
             return Measurement(Outcome.WRONG_RESULT, note=wrong)
-        self._paths[plan] = path
+        self._loadables[plan] = loadable
         self.kernels[plan] = kernel
         return Measurement(Outcome.OK)
 
     def calibrate(self, plan: GemmPlan, batch_s: float, predicted_s: float) -> int:
         timeout_s = _patience(1, max(batch_s, predicted_s))
-        calls = self._worker.call("calibrate", self._paths[plan], batch_s, timeout_s=timeout_s)
+        calls = self._worker.call("calibrate", self._loadables[plan], batch_s, timeout_s=timeout_s)
         return int(calls)
 
     def sample(self, plan: GemmPlan, calls: int, predicted_s: float) -> float:
         timeout_s = _patience(calls, predicted_s)
-        seconds = self._worker.call("sample", self._paths[plan], calls, timeout_s=timeout_s)
+        seconds = self._worker.call("sample", self._loadables[plan], calls, timeout_s=timeout_s)
         return float(seconds)
 
 
@@ -119,6 +119,10 @@ class ReplayRunner:
         taken = self.asked.count(plan)
         self.asked.append(plan)
         return samples[taken % len(samples)]
+
+
+def _packed_shape(plan: GemmPlan) -> tuple[int, ...] | None:
+    return plan.packed_ahead_shape if plan.b is Storage.PACKED_AHEAD else None
 
 
 def _patience(calls: int, predicted_s: float) -> float:

@@ -36,7 +36,9 @@ SKETCHED, PROMISING, PER_WIDTH = 40, 6, 2
 PER_TILE = 2
 """Plans of one register tile in a shortlist: different tiles tell a measurement more."""
 
-STORAGES = tuple(product((Storage.IN_PLACE, Storage.PACKED), Storage))
+PER_CALL = (Storage.IN_PLACE, Storage.PACKED, Storage.PACKED_ON_FIRST_USE)
+CONSTANT = (Storage.IN_PLACE, Storage.PACKED_AHEAD)
+"""How B may reach the micro-kernel: B that changes from call to call, and B that does not."""
 
 OBJECTIVES: dict[str, Callable[[Estimate], float]] = {
     "time": lambda e: e.seconds,
@@ -180,10 +182,11 @@ def _plans(
         if plan is None or plan.blocks.kc in seen:
             continue
         seen.add(plan.blocks.kc)
-        for a, b in STORAGES:
+        storages = CONSTANT if workload.constant_b else PER_CALL
+        for a, b in product((Storage.IN_PLACE, Storage.PACKED), storages):
             yield replace(plan, a=a, b=b)
         for blocks in {_streaming_a(plan), _narrow(plan)} - {plan.blocks}:
-            for b in (Storage.IN_PLACE, Storage.PACKED_ON_FIRST_USE):
+            for b in (storages[0], storages[-1]):
                 yield replace(plan, b=b, blocks=blocks)
 
 
@@ -195,7 +198,8 @@ def _sketches(
     for limit in {limits[0], max(limits)}:
         plan = _plan(profile, workload, tile, grid, limit)
         if plan is not None:
-            yield replace(plan, b=Storage.PACKED_ON_FIRST_USE)
+            packed = Storage.PACKED_AHEAD if workload.constant_b else Storage.PACKED_ON_FIRST_USE
+            yield replace(plan, b=packed)
 
 
 def _kc_limits(

@@ -209,7 +209,7 @@ def packing_cycles(plan: GemmPlan, x: Extents, panels: Panels, here: Machine) ->
     """Copies of A and B: what the ports take, or the links out of and into the caches if longer."""
     s, lanes = plan.workload.element_bytes, plan.tile.lanes
     total = 0.0
-    if plan.b is not Storage.IN_PLACE:
+    if plan.packs_b:
         elements = x.n * x.k
         write = elements * s / _link(panels.b_block, here)
         if plan.b is Storage.PACKED:

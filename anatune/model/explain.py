@@ -131,6 +131,7 @@ def _storage(plan: GemmPlan) -> list[str]:
     grid = plan.grid
     reads = {
         Storage.IN_PLACE: "read in place",
+        Storage.PACKED_AHEAD: "packed once, ahead of the calls",
         Storage.PACKED: "packed before use",
         Storage.PACKED_ON_FIRST_USE: "packed by the first tiles that read it",
     }

@@ -124,7 +124,7 @@ def traffic(
     """
     s = plan.workload.element_bytes
     a, b, c = x.m * x.k * s, x.n * x.k * s, x.m * x.n * s
-    packed = b if plan.b is not Storage.IN_PLACE else 0
+    packed = b if plan.packs_b else 0
     packed += a if plan.a is not Storage.IN_PLACE else 0
     everything = a + b + c + packed
     moved_c = 2.0 * c * x.k_blocks

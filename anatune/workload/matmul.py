@@ -32,11 +32,17 @@ class Matmul:
     n: int
     k: int
     dtype: str = "float32"
+    constant_b: bool = False  # B stays the same from call to call: it may be packed once, ahead of time
 
     def __post_init__(self) -> None:
         for name in ("m", "n", "k"):
             object.__setattr__(self, name, _extent(name, getattr(self, name)))
         object.__setattr__(self, "dtype", _dtype(self.dtype))
+        require(
+            isinstance(self.constant_b, bool),
+            f"constant_b = {self.constant_b!r}: True or False",
+            WorkloadError,
+        )
 
     @property
     def element_bytes(self) -> int:
@@ -83,20 +89,24 @@ class Matmul:
         return gamma * bound
 
     def __str__(self) -> str:
-        return f"matmul {self.m}x{self.n}x{self.k} {self.dtype}"
+        constant = ", constant B" if self.constant_b else ""
+        return f"matmul {self.m}x{self.n}x{self.k} {self.dtype}{constant}"
 
 
-def matmul(m: int, n: int, k: int, *, dtype: Any = "float32") -> Matmul:
+def matmul(
+    m: int, n: int, k: int, *, dtype: Any = "float32", constant_b: bool = False
+) -> Matmul:
     """The workload C[m, n] = A[m, k] B[k, n].
 
     Args:
         m, n, k: extents, whole numbers from 1 to 2**31 - 1.
         dtype: data type of A, B and C, by name or as anything that ``numpy.dtype`` takes.
+        constant_b: B is a weight; the result's ``bind(b=...)`` packs it once, ahead of time.
 
     Raises:
         WorkloadError: an extent or a data type that cannot be computed, named.
     """
-    return Matmul(m=m, n=n, k=k, dtype=dtype)
+    return Matmul(m=m, n=n, k=k, dtype=dtype, constant_b=constant_b)
 
 
 def _extent(name: str, value: Any) -> int:
