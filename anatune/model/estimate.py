@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import gcd
+
 from anatune.hwprofile.profile import Profile
 from anatune.model.energy import joules
 from anatune.model.machine import Machine, machine
@@ -20,6 +22,9 @@ TILE_START_CYCLES = 28.0
 
 LINK_SHARE = 0.9
 """Share of a level's probed read rate that a tile's loop gets: it reads shorter runs."""
+
+SAME_SET = 0.25
+"""Share of the L2 latency that a row adds whose lines fall where those of the row before fell."""
 
 ROW_START = 0.17
 """Exposed share of a level's latency where a row starts that no prefetcher has seen coming: seen on
@@ -185,13 +190,16 @@ def _c_row_starts(x: Extents, moved: Traffic, here: Machine) -> float:
 
 
 def row_start_cycles(plan: GemmPlan, moved: Traffic, here: Machine) -> float:
-    """Rows of B read in place start without the prefetcher, which stops at the end of a page.
+    """Rows of B read in place start without the prefetcher, which does not follow into another page.
 
-    The share `ROW_START` of an L2 latency is exposed per row; rows that share a page share it.
+    The share `ROW_START` of an L2 latency is exposed per row; rows that share a page share it. Rows
+    that fall into the same set of L1 wait for each other: `SAME_SET`, divided by the places within
+    a page at which rows start (`residency.strided_lines`).
     """
     stride = plan.workload.n * plan.workload.element_bytes
-    exposed = ROW_START * here.l2_latency * min(1.0, stride / here.page_bytes)
-    return moved.row_starts * exposed
+    new_page = ROW_START * min(1.0, stride / here.page_bytes)
+    same_set = SAME_SET * gcd(here.page_bytes, stride) / here.page_bytes
+    return moved.row_starts * here.l2_latency * (new_page + same_set)
 
 
 def tlb_cycles(plan: GemmPlan, x: Extents, here: Machine) -> float:
