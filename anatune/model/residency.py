@@ -42,3 +42,14 @@ def keeps_rows(
 def keeps(level: CacheLevel, size_bytes: float) -> bool:
     """Whether a packed block stays in a level while others stream past, one way left to those."""
     return size_bytes <= level.size_bytes * (level.ways - 1) / level.ways
+
+
+def kept_share(level: CacheLevel | None, size_bytes: float) -> float:
+    """Share of a block that a last-level cache keeps, one way left to others; 0 without the level.
+
+    Not all or nothing, as strict least-recently-used replacement would have it: last levels are
+    hashed, and their replacement resists streams.
+    """
+    if level is None:
+        return 0.0
+    return min(1.0, level.size_bytes * (level.ways - 1) / level.ways / size_bytes)

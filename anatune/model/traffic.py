@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from anatune.hwprofile.profile import CacheLevel
-from anatune.model.residency import PAGE_BYTES, keeps, keeps_rows, strided_lines
+from anatune.model.residency import PAGE_BYTES, kept_share, keeps, keeps_rows, strided_lines
 from anatune.plan import GemmPlan, Storage
 
 
@@ -121,6 +121,7 @@ def traffic(
     B once per row block, n*k*Ni, where L1 keeps B_r, else once per row tile; C is read and written
     once per k block, 2*m*n*Np. One level further out the same with A_c in L2 and B_c in L3. Nothing
     comes out of a level beyond one that keeps all operands: they were in use just before.
+    L3, which does not evict strictly the oldest, keeps its share of what does not fit.
     """
     s = plan.workload.element_bytes
     a, b, c = x.m * x.k * s, x.n * x.k * s, x.m * x.n * s
@@ -145,9 +146,16 @@ def traffic(
     into_l2 = a * (x.column_blocks if panels.a_in_l2 else x.column_tiles) + b * b_turns
     if l3 is not None and keeps(l3, plan.workload.operand_bytes + packed * plan.grid.threads):
         return Traffic(into_l1, into_l2, 0.0, moved_c, 3, row_starts)
-    kept = l3 is not None and keeps(l3, panels.b_block * plan.grid.threads)
-    into_l3 = a * x.column_blocks + b * (1 if kept else x.row_blocks)
+    kept_b = panels.b_block * plan.grid.threads
+    kept_a = plan.workload.m * x.k * s + kept_b
+    into_l3 = a * _passes(x.column_blocks, kept_share(l3, kept_a))
+    into_l3 += b * _passes(x.row_blocks, kept_share(l3, kept_b))
     return Traffic(into_l1, into_l2, into_l3, moved_c, 4, row_starts)
+
+
+def _passes(turns: int, kept: float) -> float:
+    """How often an operand comes from memory that L3 keeps the share ``kept`` of between turns."""
+    return 1 + (turns - 1) * (1 - kept)
 
 
 def _evicted_rows_of_a(plan: GemmPlan, x: Extents, l1: CacheLevel, page_bytes: int) -> float:
