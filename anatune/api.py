@@ -37,7 +37,8 @@ def predict(plan: GemmPlan, workload: Matmul, target: Any = "host") -> Estimate:
     Raises:
         IllegalPlan: the plan is another workload's, or the machine cannot hold it.
     """
-    profile = cpu_only(target)
+    profile, plan = cpu_only(target), _gemm_plan(plan)
+    matmul_only(workload)
     require(plan.workload == workload, f"plan: is of {plan.workload}, the workload is {workload}")
     candidates.check_plan(profile, plan)
     return predict_plan(profile, plan)
@@ -45,7 +46,7 @@ def predict(plan: GemmPlan, workload: Matmul, target: Any = "host") -> Estimate:
 
 def explain(plan: GemmPlan, target: Any = "host") -> str:
     """The model's equations with the plan's numbers in them, the binding term first."""
-    profile = cpu_only(target)
+    profile, plan = cpu_only(target), _gemm_plan(plan)
     candidates.check_plan(profile, plan)
     return reasons.explain(profile, plan)
 
@@ -55,3 +56,10 @@ def why_not(
 ) -> str:
     """One line: why the register tile ``tile``, such as "8x48", is not the plan's."""
     return reasons.why_not(cpu_only(target), matmul_only(workload), tile, threads)
+
+
+def _gemm_plan(plan: Any) -> GemmPlan:
+    why = f"plan = {type(plan).__name__}: what anatune.plan(workload, target) returns is needed"
+    require(isinstance(plan, GemmPlan), why)
+    assert isinstance(plan, GemmPlan)
+    return plan

@@ -9,6 +9,7 @@ from typing import Any, get_type_hints
 
 from anatune.errors import IllegalPlan, require
 from anatune.hwprofile.profile import Target
+from anatune.units import TIME
 from anatune.workload import Matmul
 
 
@@ -218,6 +219,9 @@ class Estimate:
     def bound(self) -> str:
         """The term that binds."""
         return self.terms[0][0]
+
+    def __str__(self) -> str:
+        return f"{TIME.show(self.seconds)}, {self.peak_fraction:.0%} of peak, bound by {self.bound}"
 
 
 def _share(extent: int, tile: int, parts: int) -> int:

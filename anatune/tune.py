@@ -37,7 +37,8 @@ def tune(
     Args:
         workload: what `matmul` returns.
         target: "host", a profile's name, the path of a profile file, or a Profile. A kernel for a
-            machine other than this one is compiled from the model's pick, and not run.
+            machine whose vector instructions this one lacks is compiled from the model's pick, and
+            not run; any other is measured here.
         budget: None for the default short pass; 0 for the model alone (the kernel is verified, not
             timed); a number of measured candidates; or a wall-clock time such as "5s".
         threads: threads to use, all usable ones by default.

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,7 +61,8 @@ class Kernel:
                 written.
         """
         path = Path(path)
-        export_library(self.executable, path, PLAN_SYMBOL, self.plan.to_json())
+        isa, note = self.plan.target.isa, self.plan.to_json()
+        export_library(self.executable, path, isa, PLAN_SYMBOL, note)
         return path
 
 
@@ -70,10 +75,29 @@ def build(plan: GemmPlan) -> Kernel:
     target = tvm_target(plan.target)
     try:
         module = tvm.IRModule(lower_gemm(plan))
-        with tvm.transform.PassContext(config=PASS_CONFIG):
+        with _interrupts_wait(), tvm.transform.PassContext(config=PASS_CONFIG):
             executable = tvm.compile(module, target=target)
     except Exception as error:  # TVM raises many classes, all of them about this plan
-        if "KeyboardInterrupt" in str(error):  # TVM wraps the user's Ctrl-C like any other error
-            raise KeyboardInterrupt from None
         raise BuildError(f"{plan}: {last_line(error) or type(error).__name__}") from error
     return Kernel(plan, module, executable)
+
+
+@contextmanager
+def _interrupts_wait() -> Iterator[None]:
+    """Hold the user's Ctrl-C back for the tenths of a second that a compilation takes.
+
+    TVM would turn it into an error without a message, and the run would go on. Handlers other than
+    Python's own, and threads other than the first, are left alone.
+    """
+    mine = threading.current_thread() is threading.main_thread()
+    if not mine or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    came: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if came:
+            raise KeyboardInterrupt

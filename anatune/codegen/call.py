@@ -85,7 +85,7 @@ class CheckedCall:
         except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
             why = f"path = {str(path)!r}: no saved B: {error}"
             raise OperandError(why.splitlines()[0]) from None
-        sound = zlib.crc32(np.ascontiguousarray(packed)) == checksum
+        sound = _checksum(packed) == checksum
         require(sound, f"path = {str(path)!r}: damaged: its checksum is wrong", OperandError)
         same = plan == self._plan.to_json()
         require(same, f"path = {str(path)!r}: packed for another plan; bind b anew", OperandError)
@@ -104,7 +104,7 @@ class CheckedCall:
     def _run(
         self, a: np.ndarray, b: np.ndarray, example: Any, out: Any, inputs: dict[str, np.ndarray]
     ) -> Any:
-        """Call ``main``; ``example`` tells what kind of tensor C shall be, where ``out`` does not."""
+        """Call ``main``; without ``out``, C becomes the kind of tensor that ``example`` is."""
         shape = self._plan.workload.output
         if out is None:
             c = aligned(shape, self._dtype)
@@ -144,7 +144,11 @@ class BoundCall:
         plan = self._kernel._plan.to_json()
         try:
             with open(path, "wb") as file:
-                np.savez(file, b=self._b, plan=np.array(plan), crc32=np.array(zlib.crc32(self._b)))
+                np.savez(file, b=self._b, plan=np.array(plan), crc32=np.array(_checksum(self._b)))
         except OSError as error:
             raise OperandError(f"path = {str(path)!r}: cannot be written: {error}") from None
         return path
+
+
+def _checksum(array: np.ndarray) -> int:
+    return zlib.crc32(np.ascontiguousarray(array).data)

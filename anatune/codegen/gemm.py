@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,10 +17,13 @@ from anatune.plan import GemmPlan, Storage
 
 
 def lower_gemm(plan: GemmPlan) -> dict[str, tirx.PrimFunc]:
-    """The functions of ``plan`` by name: ``main(a, b, c)``, C = A B, and where the plan packs B ahead
-    ``pack_b(b, packed_b)``, whose result ``main`` then takes in the place of B."""
+    """The functions of ``plan`` by name.
+
+    ``main(a, b, c)`` computes C = A B. A plan that packs B ahead has ``pack_b(b, packed_b)`` too,
+    whose result ``main`` then takes in the place of B.
+    """
     w = plan.workload
-    shapes = {**w.operands, "c": w.output}
+    shapes: dict[str, tuple[int, ...]] = {**w.operands, "c": w.output}
     if plan.b is not Storage.PACKED_AHEAD:
         return {ENTRY: _function(plan, ENTRY, shapes, _Nest.emit_thread)}
     packed = {"packed_b": plan.packed_ahead_shape}
@@ -35,7 +38,7 @@ def lower_gemm(plan: GemmPlan) -> dict[str, tirx.PrimFunc]:
 def _function(
     plan: GemmPlan,
     name: str,
-    shapes: dict[str, tuple[int, ...]],
+    shapes: Mapping[str, tuple[int, ...]],
     body: Callable[[_Nest, Any, Any], None],
 ) -> tirx.PrimFunc:
     """A PrimFunc on buffers of ``shapes`` that runs ``body`` once for each thread of the grid."""
@@ -205,13 +208,13 @@ class _Nest:
         emit_micro_kernel(height, row, k.length, first, operands)
 
     def _packed_panel(self, j: Any, jr: Any, k: _Span) -> tuple[Any, ...]:
-        """Subscripts of the packed micro-panel that starts at column ``j``, number ``jr`` of its block."""
+        """Subscripts of the packed micro-panel at column ``j``, number ``jr`` of its block."""
         if self.plan.b is not Storage.PACKED_AHEAD:
             return (jr,)
         return (tirx.floordiv(k.start, self.plan.blocks.kc), tirx.floordiv(j, self.plan.tile.nr))
 
     def pack_ahead(self, grid_row: Any, grid_column: Any) -> None:
-        """All of B, the columns of one thread; the threads of the other rows of the grid do nothing."""
+        """All of B, by the threads of the grid's first row, each its columns."""
         plan, w = self.plan, self.plan.workload
         columns = _Span(index(0), index(w.n)).block(grid_column, plan.thread_columns)
         with T.If(grid_row == 0), T.Then():

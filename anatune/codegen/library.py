@@ -6,6 +6,7 @@ import ctypes
 import functools
 import importlib.util
 import shutil
+import struct
 import tempfile
 import uuid
 from pathlib import Path
@@ -62,6 +63,7 @@ def load(path: str | Path) -> LoadedKernel:
     """
     file = Path(path)
     require(file.is_file(), f"path = {str(path)!r}: no such file", BuildError)
+    require(_is_whole(file), f"path = {str(path)!r}: not a whole shared library", BuildError)
     load_runtime()
     with tempfile.TemporaryDirectory(prefix="anatune-", ignore_cleanup_errors=True) as folder:
         # A copy under a name of its own: the loader would hand out what it has open by this name.
@@ -77,3 +79,20 @@ def load(path: str | Path) -> LoadedKernel:
             raise BuildError(why) from None
         plan = GemmPlan.from_json(ctypes.string_at(ctypes.addressof(first)).decode())
         return LoadedKernel(plan, load_module(str(own)))
+
+
+def _is_whole(file: Path) -> bool:
+    """Whether an ELF file ends where its header says; the loader maps a cut one and dies of it.
+
+    Files of other formats are left to their loader. Offsets: ELF-64 header, System V ABI, ch. 4.
+    """
+    with open(file, "rb") as stream:
+        header = stream.read(64)
+    if header[:4] != b"\x7fELF" or header[4:5] != b"\x02":
+        return True
+    if len(header) < 64:
+        return False
+    order = "<" if header[5] == 1 else ">"
+    (sections_at,) = struct.unpack_from(f"{order}Q", header, 40)
+    entry_bytes, entries = struct.unpack_from(f"{order}HH", header, 58)
+    return file.stat().st_size >= sections_at + entry_bytes * entries

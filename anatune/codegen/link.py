@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import subprocess
 import tempfile
@@ -11,6 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from anatune.errors import BuildError, last_line, require
+
+
+HOST_COMPILERS = ("cc", "gcc", "clang")
+
+
+def _host_isa() -> str:
+    """This machine's instruction set by the name that profiles use."""
+    machine = platform.machine().lower()
+    return {"amd64": "x86_64", "arm64": "aarch64"}.get(machine, machine)
 
 
 def write_loadable(executable: Any, stem: Path) -> str:
@@ -30,14 +40,16 @@ def write_loadable(executable: Any, stem: Path) -> str:
     return f"{stem}.so"
 
 
-def export_library(executable: Any, path: Path, symbol: str, text: str) -> None:
-    """Write a shared library with the module's code, and ``text`` as the C string ``symbol``.
+def export_library(executable: Any, path: Path, isa: str, symbol: str, text: str) -> None:
+    """Write a shared library: the module's code for ``isa``, ``text`` as the C string ``symbol``.
 
     Raises:
-        BuildError: no C compiler, or a path that does not end in .so or cannot be written.
+        BuildError: no C compiler for it, or a path that does not end in .so or cannot be written.
     """
-    compiler = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
-    require(compiler, "export: no C compiler found to link with; install gcc or clang", BuildError)
+    names = HOST_COMPILERS if isa == _host_isa() else (f"{isa}-linux-gnu-gcc",)
+    compiler = next(filter(None, map(shutil.which, names)), None)
+    why = f"export: linking code for {isa} needs one of {', '.join(names)}; install it"
+    require(compiler, why, BuildError)
     require(path.suffix == ".so", f"path = {str(path)!r}: the name must end in .so", BuildError)
     require(path.parent.is_dir(), f"path = {str(path)!r}: no such folder", BuildError)
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')

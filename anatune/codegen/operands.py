@@ -24,17 +24,20 @@ def view(
     Raises:
         OperandError: a wrong shape, data type, strides or device, named with what would be right.
     """
+    why = f"{name}: a masked array; its mask would be ignored: pass x.filled(...)"
+    require(not isinstance(x, np.ma.MaskedArray), why, OperandError)
     array = x if isinstance(x, np.ndarray) else _numpy_view(name, x)
     if array.shape != shape:
         raise OperandError(f"{name}: shape {array.shape}, {shape} is needed")
     if array.dtype != dtype:
         raise OperandError(f"{name}: data type {array.dtype}, {dtype} is needed")
     flags = array.flags
-    if not flags.c_contiguous or not flags.aligned:
-        raise OperandError(
-            f"{name}: strides {array.strides}; compact row-major memory is needed: "
-            "pass numpy.ascontiguousarray(...)"
-        )
+    if not flags.c_contiguous:
+        mend = f"make {name} with numpy.empty" if writable else "pass numpy.ascontiguousarray(...)"
+        why = f"{name}: strides {array.strides}; compact row-major memory is needed: {mend}"
+        raise OperandError(why)
+    if not flags.aligned:
+        raise OperandError(f"{name}: begins within an element; aligned memory is needed")
     if not flags.writeable:
         why = f"{name}: read-only; an array that can be written is needed"
         require(not writable, why, OperandError)
@@ -43,7 +46,7 @@ def view(
 
 
 def refuse_overlap(inputs: dict[str, np.ndarray], out: np.ndarray) -> None:
-    """Raise OperandError where ``out`` shares memory with an input, which the kernel still reads."""
+    """Raise OperandError where ``out`` shares memory with an input that is still to be read."""
     for name, array in inputs.items():
         why = f"out: overlaps {name}; give memory of its own"
         require(not np.may_share_memory(array, out), why, OperandError)

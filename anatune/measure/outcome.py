@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from anatune.errors import AnatuneError, BuildError, VerificationError, WorkerError
+from anatune.units import TIME
 
 UNSTABLE_SPREAD = 0.10
 """Spread over median above which a timing is called unstable: pyperf's threshold for a warning."""
@@ -53,6 +54,10 @@ class Timing:
     @property
     def unstable(self) -> bool:
         return self.spread_s > UNSTABLE_SPREAD * self.median_s
+
+    def __str__(self) -> str:
+        count, spread = len(self.samples_s), self.spread_s / self.median_s if self.median_s else 0.0
+        return f"{TIME.show(self.median_s)}, median of {count}, spread {spread:.1%}"
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from anatune.plan import GemmPlan, Storage
 if TYPE_CHECKING:
     from anatune.codegen.build import Kernel
 
-START_S = 60.0
+START_S = 30.0
 """Time in which a worker must have started and made its operands, seconds."""
 
 HANG_FACTOR = 100.0

@@ -87,8 +87,8 @@ class Worker:
 
     def _spawn(self) -> None:
         root = str(Path(__file__).resolve().parents[2])
-        code = (
-            f"import sys; sys.path[:0] = [{root!r}]; "
+        code = (  # without the entry '': modules in the current folder are not the worker's
+            f"import sys; sys.path[:] = [{root!r}] + [p for p in sys.path if p]; "
             "from anatune.measure.worker import serve; serve()"
         )
         pools = {"TVM_NUM_THREADS": str(self._threads), "TVM_BIND_THREADS": "0"}

@@ -190,7 +190,7 @@ def _c_row_starts(x: Extents, moved: Traffic, here: Machine) -> float:
 
 
 def row_start_cycles(plan: GemmPlan, moved: Traffic, here: Machine) -> float:
-    """Rows of B read in place start without the prefetcher, which does not follow into another page.
+    """Rows of B read in place start without the prefetcher, which stops at the end of a page.
 
     The share `ROW_START` of an L2 latency is exposed per row; rows that share a page share it. Rows
     that fall into the same set of L1 wait for each other: `SAME_SET`, divided by the places within

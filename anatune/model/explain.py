@@ -75,7 +75,7 @@ def why_not(profile: Profile, workload: Matmul, tile: str, threads: int | None =
 
 
 def _parse_tile(text: str) -> tuple[int, int]:
-    found = re.fullmatch(r"\s*(\d{1,4})\s*[xX]\s*(\d{1,4})\s*", text)
+    found = isinstance(text, str) and re.fullmatch(r"\s*(\d{1,4})\s*[xX]\s*(\d{1,4})\s*", text)
     require(found, f"tile = {text!r}: rows x columns, such as '8x48'", OptionError)
     assert found is not None
     return int(found[1]), int(found[2])

@@ -32,7 +32,7 @@ class Matmul:
     n: int
     k: int
     dtype: str = "float32"
-    constant_b: bool = False  # B stays the same from call to call: it may be packed once, ahead of time
+    constant_b: bool = False  # B stays the same from call to call: it may be packed ahead of time
 
     def __post_init__(self) -> None:
         for name in ("m", "n", "k"):
@@ -120,10 +120,22 @@ def _extent(name: str, value: Any) -> int:
 
 
 def _dtype(value: Any) -> str:
+    """The name of a data type; numpy is asked only for what is not such a name already."""
     name = value if isinstance(value, str) else str(getattr(value, "__name__", value))
-    require(
-        name in ELEMENT_BYTES,
-        f"dtype = {name!r}: kernels are generated for {', '.join(ELEMENT_BYTES)}",
-        WorkloadError,
-    )
+    if name not in ELEMENT_BYTES and value is not None:
+        name = _numpy_name(value) or name
+    known = ", ".join(ELEMENT_BYTES)
+    why = f"dtype = {name!r}: kernels are generated for {known}"
+    require(name in ELEMENT_BYTES, why, WorkloadError)
     return name
+
+
+def _numpy_name(value: Any) -> str | None:
+    """The name of what numpy takes for a data type of this machine's byte order, else None."""
+    import numpy as np
+
+    try:
+        dtype = np.dtype(value)
+    except TypeError:
+        return None
+    return dtype.name if dtype.isnative and dtype.name in ELEMENT_BYTES else None
