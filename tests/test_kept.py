@@ -59,6 +59,14 @@ def test_a_folder_in_place_of_the_file_is_none():
     assert kept.kept_host() is None
 
 
+def test_a_fifo_in_place_of_the_file_is_none_and_not_waited_for():
+    if not hasattr(os, "mkfifo"):
+        pytest.skip("this system has no FIFOs in folders")
+    kept.host_file().parent.mkdir(parents=True)
+    os.mkfifo(kept.host_file())
+    assert kept.kept_host() is None
+
+
 def test_a_write_that_fails_leaves_the_former_file(monkeypatch):
     file = kept.keep_host(HOST)
 

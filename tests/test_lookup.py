@@ -10,7 +10,14 @@ from pathlib import Path
 import pytest
 
 from anatune.errors import ProfileError
-from anatune.hwprofile import content_hash, dump_profile, load_profile, places, profiles
+from anatune.hwprofile import (
+    check_file,
+    content_hash,
+    dump_profile,
+    load_profile,
+    places,
+    profiles,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -101,6 +108,48 @@ def test_a_place_that_cannot_be_searched_is_passed_over(
     monkeypatch.setenv(places.ENVIRONMENT, os.pathsep.join(odd))
     assert load_profile("zen5").name == "zen5"
     assert "zen5" in profiles()
+
+
+def put_odd(file: Path, kind: str) -> None:
+    """Something at ``file`` that is no regular file."""
+    if kind == "folder":
+        file.mkdir(parents=True)
+    elif kind == "link":
+        file.symlink_to(file.parent / "nothing")
+    elif hasattr(os, "mkfifo"):
+        os.mkfifo(file)
+    else:
+        pytest.skip("this system has no FIFOs in folders")
+
+
+@pytest.mark.parametrize("kind", ["folder", "link", "fifo"])
+def test_what_is_no_regular_file_is_said_to_be_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    file = tmp_path / "b20.yaml"
+    put_odd(file, kind)
+    monkeypatch.setenv(places.ENVIRONMENT, str(tmp_path))
+    why = "No such file" if kind == "link" else "not a regular file"
+    for asked in (file, "b20"):
+        with pytest.raises(ProfileError, match=f"{file}' cannot be read: {why}"):
+            load_profile(asked)
+    assert len(check_file(file)) == 1
+    put(tmp_path / "user", "a later place", "b20")
+    assert load_profile("b20").title == "a later place"
+
+
+def test_a_device_is_no_regular_file() -> None:
+    if not os.path.exists("/dev/null"):
+        pytest.skip("needs /dev/null")
+    why = "profile file '/dev/null' cannot be read: not a regular file"
+    assert check_file("/dev/null") == [why]
+    with pytest.raises(ProfileError, match=why):
+        load_profile("/dev/null")
+
+
+def test_a_file_that_is_not_there_is_said_not_to_be_there() -> None:
+    (why,) = check_file("/nonexistent")
+    assert "No such file" in why
 
 
 def test_file_name_must_be_the_name(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from profile_samples import CPU, GPU, edited, small
 
 from anatune.errors import ProfileError
-from anatune.hwprofile import check_file, json_schema, parse_profile, strict_yaml
+from anatune.hwprofile import check_file, json_schema, load_profile, parse_profile, strict_yaml
 
 
 def refusal(text: str, name: str = "small") -> str:
@@ -251,7 +251,9 @@ def test_every_problem_is_reported(tmp_path: Path) -> None:
     )
     problems = check_file(file)
     assert len(problems) == 3
-    assert "(and 2 more: anatune profile check)" in refusal(file.read_text())
+    assert "(and 2 more: anatune profile check small.yaml)" in refusal(file.read_text())
+    with pytest.raises(ProfileError, match=f"2 more: anatune profile check {file}\\)"):
+        load_profile(file)
 
 
 def test_order_of_keys_is_a_problem_for_check_alone(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from anatune.errors import CacheError, ProfileError
 from anatune.hwprofile.detect import host_fingerprint
 from anatune.hwprofile.dump import dump_profile
 from anatune.hwprofile.load import parse_profile
+from anatune.hwprofile.places import read_text
 from anatune.hwprofile.profile import Profile
 
 CACHE_ENVIRONMENT = "ANATUNE_CACHE_DIR"
@@ -38,14 +39,14 @@ def kept_host() -> Profile | None:
     file = host_file()
     try:
         return _parsed(file, file.stat().st_mtime_ns)
-    except (OSError, UnicodeError, ProfileError):
+    except (OSError, ProfileError):
         return None
 
 
 @lru_cache(maxsize=1)
 def _parsed(file: Path, changed_ns: int) -> Profile:
     """The profile in ``file``, read again when it has changed since."""
-    return parse_profile(file.read_text(encoding="utf-8"), "host")
+    return parse_profile(read_text(file), "host", file)
 
 
 def keep_host(profile: Profile) -> Path | None:

@@ -10,7 +10,7 @@ from anatune.hwprofile import profile as nouns
 from anatune.hwprofile import strict_yaml
 from anatune.hwprofile.grammar import Block, Fact, Listed, Need, Table
 from anatune.hwprofile.laws import contradictions
-from anatune.hwprofile.places import find, read_text
+from anatune.hwprofile.places import SUFFIX, find, read_text
 from anatune.hwprofile.profile import Citation, Profile
 from anatune.hwprofile.read import Cell, Reading, read
 from anatune.hwprofile.schema import FORMAT, Path, facts
@@ -31,12 +31,16 @@ class Examined:
     order: tuple[str, ...]
 
 
-def parse_profile(text: str, name: str) -> Profile:
-    """The profile in ``text``, whose file is called ``name``; ProfileError has the first fault."""
+def parse_profile(text: str, name: str, file: object = None) -> Profile:
+    """The profile in ``text``, whose file is called ``name``; ProfileError has the first fault.
+
+    ``file`` is where the text comes from, for the command in that error that shows all faults.
+    """
     examined = examine(text, name)
     if examined.profile is None:
         first, *others = examined.problems
-        more = f" (and {len(others)} more: anatune profile check)" if others else ""
+        command = f"anatune profile check {file or name + SUFFIX}"
+        more = f" (and {len(others)} more: {command})" if others else ""
         raise ProfileError(f"{name}: {first}{more}")
     return examined.profile
 

@@ -18,23 +18,25 @@ def load_profile(name_or_path: str | os.PathLike[str]) -> Profile:
     """
     if _is_path(name_or_path):
         file = Path(os.path.expanduser(name_or_path))
-        return parse_profile(read_text(file), file.name.removesuffix(SUFFIX))
+        return parse_profile(read_text(file), file.name.removesuffix(SUFFIX), file)
     name = str(name_or_path)
-    return parse_profile(read_text(find(name)), name)
+    found = find(name)
+    return parse_profile(read_text(found), name, found)
 
 
 def profiles() -> tuple[str, ...]:
-    """Names of all profiles that `load_profile` finds, sorted."""
+    """Names of all profile files in the look-up order, sorted; nobody has read them yet."""
     return names()
 
 
 def check_file(path: str | os.PathLike[str]) -> list[str]:
     """Every problem of one file, one line each; an empty list means that the file is in order."""
     file = Path(path)
-    if file.suffix != SUFFIX:
-        return [f"file name {file.name!r} does not end in {SUFFIX}"]
     try:
-        examined = examine(read_text(file), file.name.removesuffix(SUFFIX))
+        text = read_text(file)
+        if file.suffix != SUFFIX:
+            return [f"file name {file.name!r} does not end in {SUFFIX}"]
+        examined = examine(text, file.name.removesuffix(SUFFIX))
     except ProfileError as error:
         return [str(error)]
     return [*examined.problems, *examined.order]

@@ -61,11 +61,11 @@ def names() -> tuple[str, ...]:
 
 
 def find(name: str) -> Traversable:
-    """The first file of that name in `folders`."""
+    """The first file of that name in `folders`; a folder or a FIFO only where there is no other."""
     if is_name(name):
-        for folder in folders():
-            file = folder / f"{name}{SUFFIX}"
-            if _is_file(file):
+        files = [folder / f"{name}{SUFFIX}" for folder in folders()]
+        for found in (_is_file, _is_something):
+            for file in filter(found, files):
                 return file
     raise ProfileError(f"profile {clip(name)} is not found{nearest(name, names())}")
 
@@ -77,8 +77,16 @@ def _is_file(file: Traversable) -> bool:
         return False
 
 
+def _is_something(file: Traversable) -> bool:
+    """Whether the name is taken, also by a link that leads nowhere."""
+    return isinstance(file, Path) and os.path.lexists(file)
+
+
 def read_text(file: Traversable) -> str:
     """The file's text; no more of it is read than a profile may hold."""
+    if isinstance(file, Path) and os.path.exists(file) and not os.path.isfile(file):
+        # Reading a FIFO might never end, and of a device nothing good would come.
+        raise ProfileError(f"profile file {str(file)!r} cannot be read: not a regular file")
     try:
         with file.open("rb") as stream:
             data: bytes = stream.read(MAX_BYTES + 1)
