@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from click.testing import CliRunner
 from anatune import errors
 from anatune.cli.program import app, status_of
 from anatune.cli.show import plain, print_table, progress
+from anatune.cli.signals import Ended
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMANDS = ("host", "profile", "plan", "explain", "why-not", "tune", "compare")
@@ -134,6 +136,71 @@ def test_every_error_is_one_line_with_its_status(error, status, line, capsys, mo
 def test_interruption_has_its_own_status(interruption, capsys):
     assert status_of(lambda: _raise(interruption)) == 130
     assert capsys.readouterr().err == "anatune: interrupted\n"
+
+
+def test_help_has_the_statuses_of_the_readme():
+    table = (ROOT / "README.md").read_text(encoding="utf-8").split("| exit status |")[1]
+    rows = re.findall(r"\| (\d+) \| (.*) \|", table.split("\n\n")[0])
+    assert [int(status) for status, _ in rows] == [0, 1, 2, 129, 130, 143]
+    said = " ".join(invoke("--help").stdout.split("Exit status:")[1].split())
+    for status, meaning in rows:
+        assert f"{status} {meaning}" in said
+
+
+WAITS = """
+import sys, tempfile, time
+from anatune import cli
+from anatune.cli.show import progress
+
+FOLDER = sys.argv.pop()
+
+@cli.app.command()
+def wait():
+    with progress() as tell, tempfile.TemporaryDirectory(dir=FOLDER):
+        print("ready", flush=True)
+        time.sleep(60)
+
+cli.main()
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT"])
+def test_a_signal_that_asks_to_end_leaves_no_folder(name, tmp_path):
+    if sys.platform == "win32":
+        pytest.skip("Windows ends a process without telling it")
+    number = getattr(signal, name)
+    command = [sys.executable, "-c", WAITS, "wait", str(tmp_path)]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout.readline() == "ready\n"
+        assert len(list(tmp_path.iterdir())) == 1
+        process.send_signal(number)
+        _, said = process.communicate(timeout=30)
+    assert process.returncode == 128 + number
+    assert said == f"anatune: {'interrupted' if name == 'SIGINT' else f'ended by {name}'}\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_second_signal_does_not_disturb_the_cleaning_up():
+    cleaned = []
+    with pytest.raises(Ended) as caught, progress():
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            signal.raise_signal(signal.SIGTERM)
+            cleaned.append("all")
+    assert (caught.value.status, cleaned) == (143, ["all"])
+
+
+def test_a_signal_that_is_ignored_stays_ignored():
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        with progress():
+            signal.raise_signal(signal.SIGTERM)
+            assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_an_interruption_that_somebody_swallowed_is_not_forgotten():

@@ -1,6 +1,6 @@
 """The command line: what each command of ``anatune`` does, on top of the Python interface (rank 9).
 
-program (errors, statuses), options, show <- plans, profiles, hosts, comparisons. Nothing heavy is
+program (errors, statuses), signals, options, show <- plans, profiles, hosts, comparisons. Nothing heavy is
 imported before a command needs it, so that help is instant.
 """
 
@@ -11,6 +11,7 @@ from anatune.cli.hosts import host
 from anatune.cli.plans import explain, plan, tune, why_not
 from anatune.cli.profiles import profile
 from anatune.cli.program import app
+from anatune.cli.signals import endings
 
 for _command in (host, profile, plan, explain, why_not, tune, compare):
     app.add_command(_command)
@@ -18,4 +19,5 @@ for _command in (host, profile, plan, explain, why_not, tune, compare):
 
 def main() -> None:
     """Entry point of the ``anatune`` program."""
-    app(prog_name="anatune")
+    with endings():
+        app(prog_name="anatune")

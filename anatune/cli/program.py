@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from anatune.cli.signals import Ended
 from anatune.errors import (
     AnatuneError,
     IllegalPlan,
@@ -34,9 +35,13 @@ HELP = f"""Matrix kernels from a model of the machine: planned, generated, check
 \b
 Exit status:
   0    done
-  {FAILED}    the run failed: a build, a worker, a check of the numbers
-  {BAD_REQUEST}    the request cannot be met as it stands: usage, extents, profile
+  {FAILED}    the run failed: a build, a worker, a check of the numbers, a profile
+       with problems
+  {BAD_REQUEST}    the request cannot be met as it stands: usage, extents, data types,
+       an unknown profile
+  129  ended by SIGHUP
   {INTERRUPTED}  interrupted
+  143  ended by SIGTERM
 
 \b
 Environment:
@@ -62,6 +67,10 @@ def status_of(work: Callable[[], Any]) -> int:
     """Exit status of ``work``; what it raises becomes one line on standard error."""
     try:
         return int(work() or 0)
+    except Ended as ended:
+        how = "interrupted" if ended.status == INTERRUPTED else f"ended by {ended}"
+        click.echo(f"anatune: {how}", err=True)
+        return ended.status
     except (click.Abort, KeyboardInterrupt):
         click.echo("anatune: interrupted", err=True)
         return INTERRUPTED

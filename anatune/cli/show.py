@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import signal
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from typing import Any, Literal
 
 import click
 
+from anatune.cli.signals import Ended, endings
 from anatune.units import FLOP_RATE, TIME
 
 WIDTH = 1000
@@ -82,27 +82,19 @@ def progress() -> Iterator[Tell]:
     It is also where an interruption is kept in mind: one that comes in the middle of a compilation
     is turned into that compilation's failure by TVM, one that ends a worker too into a dead worker.
     """
-    interruptions: list[int] = []
-
-    def remember(number: int, _frame: object) -> None:
-        interruptions.append(number)
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGINT, remember)
-    try:
-        with _status_line() as show:
-            yield lambda text: _show_unless(interruptions, show, text)
-    except Exception:
-        _show_unless(interruptions)
-        raise
-    finally:
-        signal.signal(signal.SIGINT, before)
-    _show_unless(interruptions)
+    with endings() as heard:
+        try:
+            with _status_line() as show:
+                yield lambda text: _show_unless(heard, show, text)
+        except Exception:
+            _show_unless(heard)
+            raise
+        _show_unless(heard)
 
 
-def _show_unless(interruptions: list[int], show: Tell = lambda text: None, text: str = "") -> None:
-    if interruptions:
-        raise KeyboardInterrupt
+def _show_unless(heard: list[int], show: Tell = lambda text: None, text: str = "") -> None:
+    if heard:
+        raise Ended(heard[0])
     show(text)
 
 
