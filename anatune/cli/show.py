@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import click
 
-from anatune.cli.signals import Ended, endings
+from anatune.cli.signals import ending, endings
 from anatune.units import FLOP_RATE, TIME
 
 WIDTH = 1000
@@ -94,7 +94,7 @@ def progress() -> Iterator[Tell]:
 
 def _show_unless(heard: list[int], show: Tell = lambda text: None, text: str = "") -> None:
     if heard:
-        raise Ended(heard[0])
+        raise ending(heard[0])
     show(text)
 
 

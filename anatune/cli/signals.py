@@ -16,21 +16,26 @@ STATUS_BASE = 128
 """Added to a signal's number it is the status that shells give to a program ended by it."""
 
 
-class Ended(KeyboardInterrupt):
-    """A signal asked this process to end; not an Exception, so nobody takes it for a failure."""
+class Ended(BaseException):
+    """A signal other than Ctrl-C asked this process to end.
+
+    Not an Exception, so that nobody takes it for a failure; not a KeyboardInterrupt either, of which
+    click would make an `Abort` that has forgotten the signal.
+    """
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
-        self.number = number
+        self.status = STATUS_BASE + number
 
-    @property
-    def status(self) -> int:
-        return STATUS_BASE + self.number
+
+def ending(number: int) -> BaseException:
+    """What is raised for a signal."""
+    return KeyboardInterrupt() if number == signal.SIGINT else Ended(number)
 
 
 @contextmanager
 def endings() -> Iterator[list[int]]:
-    """While inside, the signals of `ENDING` raise `Ended`; the list has those that came so far.
+    """While inside, the signals of `ENDING` raise `ending`; the list has those that came so far.
 
     Only Ctrl-C raises twice: another signal would interrupt the cleaning up. A signal that this
     process was started to ignore, as by nohup, is left alone.
@@ -40,7 +45,7 @@ def endings() -> Iterator[list[int]]:
     def end(number: int, _frame: FrameType | None) -> None:
         heard.append(number)
         if number == signal.SIGINT or len(heard) == 1:
-            raise Ended(number)
+            raise ending(number)
 
     before = {number: signal.getsignal(number) for number in ENDING}
     taken = [n for n, handler in before.items() if handler not in (signal.SIG_IGN, None)]
