@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from anatune.cli.options import json_option
-from anatune.cli.show import plain, print_json, print_table, progress
+from anatune.cli.options import Command, json_option
+from anatune.cli.program import warn
+from anatune.cli.show import NONE, plain, print_json, print_table, progress
 
 if TYPE_CHECKING:
     from anatune.hwprofile import Profile
 
 
 def _profile_file(
-    _context: click.Context, _parameter: click.Parameter, file: Path | None
+    context: click.Context, _parameter: click.Parameter, file: Path | None
 ) -> Path | None:
     """Refuse a file that `load_profile` would not take, before seconds are spent on measuring."""
     from anatune.hwprofile.places import SUFFIX
@@ -26,13 +28,22 @@ def _profile_file(
         raise click.BadParameter(f"{file.name!r}: name it such as my_machine{SUFFIX}")
     if file is not None and not file.parent.is_dir():
         raise click.BadParameter(f"{str(file.parent)!r}: no such folder")
+    if file is not None and os.path.lexists(file) and not context.params["force"]:
+        raise click.BadParameter(f"{str(file)!r}: exists; --force replaces it")
     return file
 
 
-_output_option = click.option(
-    "--output", type=click.Path(path_type=Path, dir_okay=False), callback=_profile_file,
-    metavar="FILE", help="Write the profile to a file, and name it after the file.",
-)  # fmt: skip
+def _output_options(function: Command) -> Command:
+    """``--output`` and ``--force``; the latter is read first, as the former looks at it."""
+    output = click.option(
+        "--output", type=click.Path(path_type=Path, dir_okay=False), callback=_profile_file,
+        metavar="FILE", help="Write the profile to a file, and name it after the file.",
+    )  # fmt: skip
+    force = click.option(
+        "--force", is_flag=True, is_eager=True, expose_value=True,
+        help="Let --output replace a file.",
+    )  # fmt: skip
+    return output(force(function))
 
 
 @click.group()
@@ -44,16 +55,45 @@ def profile() -> None:
 @json_option
 def list_(as_json: bool) -> None:
     """Names of all profiles that are found."""
-    from anatune.hwprofile import load_profile, profiles
+    from anatune.hwprofile.kept import kept_host
+    from anatune.machine import HOST
 
-    found = [load_profile(name) for name in profiles()]
+    kept = kept_host()
+    found = {HOST: kept, **{one.name: one for one in _readable()}}
     if as_json:
-        return print_json([{"name": p.name, "title": p.title, "isa": p.target.isa} for p in found])
-    print_table(("name", "machine", "instruction set"), [_line(p) for p in found])
+        return print_json([_facts(name, one) for name, one in found.items()])
+    rows = [(name, *_line(one)) for name, one in found.items()]
+    print_table(("name", "machine", "instruction set"), rows)
 
 
-def _line(one: Profile) -> tuple[str, str, str]:
-    return one.name, one.title, one.target.isa
+def _readable() -> list[Profile]:
+    """All profiles that are found; a file with problems costs a line, not the list."""
+    from anatune.errors import ProfileError
+    from anatune.hwprofile import check_file, load_profile, profiles
+    from anatune.hwprofile.places import find
+
+    found = []
+    for name in profiles():
+        try:
+            found.append(load_profile(name))
+        except ProfileError:
+            file = str(find(name))
+            first, *_ = check_file(file)
+            warn(f"{file}: {first} (all problems: anatune profile check {file})")
+    return found
+
+
+def _facts(name: str, one: Profile | None) -> dict[str, object]:
+    """A line of the list as JSON; a host that nobody has probed yet has no facts."""
+    title, isa = (one.title, one.target.isa) if one else (None, None)
+    return {"name": name, "title": title, "isa": isa}
+
+
+def _line(one: Profile | None) -> tuple[str, str]:
+    if one is None:
+        return "this machine, not yet probed (anatune host)", NONE
+    kept = " (this machine, as probed)" if one.name == "host" else ""
+    return f"{one.title}{kept}", one.target.isa
 
 
 @profile.command()
@@ -67,9 +107,9 @@ def show(name: str, as_json: bool) -> None:
 
 
 @profile.command()
-@_output_option
+@_output_options
 @json_option
-def detect(output: Path | None, as_json: bool) -> None:
+def detect(output: Path | None, force: bool, as_json: bool) -> None:
     """What the system tells of this machine."""
     from anatune.hwprofile.detect import detect_host
     from anatune.measure.host import llvm_facts
@@ -78,9 +118,9 @@ def detect(output: Path | None, as_json: bool) -> None:
 
 
 @profile.command()
-@_output_option
+@_output_options
 @json_option
-def measure(output: Path | None, as_json: bool) -> None:
+def measure(output: Path | None, force: bool, as_json: bool) -> None:
     """Detect this machine and probe it.
 
     The profile is kept for the next time."""
@@ -120,20 +160,29 @@ def _shipped() -> list[Path]:
 
 
 def _hand_over(one: Profile, output: Path | None, as_json: bool) -> None:
-    """Print a profile and write it to ``output``, under the name that the file's name gives it."""
+    """Print a profile or write it to ``output``, under the name that the file's name gives it."""
     from anatune.hwprofile import dump_profile
 
-    if output is not None:
-        one = replace(one, name=output.stem)
-        output.write_text(dump_profile(one), encoding="utf-8")
-    _print(one, as_json)
+    if output is None:
+        return _print(one, as_json)
+    one = replace(one, name=output.stem)
+    output.write_text(dump_profile(one), encoding="utf-8")
+    if as_json:
+        return print_json({**_fields(one), "written_to": output})
+    click.echo(f"written to {output}")
+    if one.missing_note:
+        click.echo(one.missing_note)
+
+
+def _fields(one: Profile) -> dict[str, object]:
+    return {**plain(one), "missing": one.missing}
 
 
 def _print(one: Profile, as_json: bool) -> None:
     from anatune.hwprofile import dump_profile
 
     if as_json:
-        return print_json({**plain(one), "missing": one.missing})
+        return print_json(_fields(one))
     click.echo(dump_profile(one), nl=False)
     if one.missing_note:
         click.echo(f"# {one.missing_note}")

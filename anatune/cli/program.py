@@ -59,7 +59,7 @@ class App(click.Group):
     ) -> Any:
         extra["standalone_mode"] = False  # so that errors arrive here instead of being printed
         with warnings.catch_warnings():
-            warnings.showwarning = _warn
+            warnings.showwarning = warn
             sys.exit(status_of(lambda: super(App, self).main(args, prog_name, **extra)))
 
 
@@ -68,8 +68,7 @@ def status_of(work: Callable[[], Any]) -> int:
     try:
         return int(work() or 0)
     except Ended as ended:
-        how = "interrupted" if ended.status == INTERRUPTED else f"ended by {ended}"
-        click.echo(f"anatune: {how}", err=True)
+        click.echo(f"anatune: ended by {ended}", err=True)
         return ended.status
     except (click.Abort, KeyboardInterrupt):
         click.echo("anatune: interrupted", err=True)
@@ -103,7 +102,8 @@ def _usage(error: click.ClickException) -> str:
     return error.format_message().rstrip(".") + mend
 
 
-def _warn(message: Warning | str, *_where: Any, **_more: Any) -> None:
+def warn(message: Warning | str, *_where: Any, **_more: Any) -> None:
+    """One line on standard error; also takes what `warnings.showwarning` is called with."""
     click.echo(f"anatune: warning: {' '.join(str(message).split())}", err=True)
 
 
