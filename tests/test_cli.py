@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
-import signal
 import subprocess
 import sys
 import warnings
@@ -14,11 +12,14 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner
+from profile_samples import CPU
 
-from anatune import errors
+from anatune import api, errors
+from anatune.cli import hosts
 from anatune.cli.program import app, status_of
-from anatune.cli.show import plain, print_table, progress
-from anatune.cli.signals import Ended
+from anatune.cli.show import plain, print_table
+from anatune.hwprofile import parse_profile
+from anatune.workload import matmul
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMANDS = ("host", "profile", "plan", "explain", "why-not", "tune", "compare")
@@ -77,10 +78,42 @@ def test_readme_names_every_command():
         ("plan matmul", "matmul = none: give three extents, M N K"),
         ("plan matmul 3 4 5 6", "matmul = 3 4 5 6: give three extents, M N K"),
         ("plan gemm 3 4 5", "workload = 'gemm': this version takes matmul M N K"),
+        (
+            "plan 784 512 128",
+            "workload = '784': write anatune plan matmul M N K, "
+            "for example anatune plan matmul 784 512 128",
+        ),
+        (
+            "why-not matmul 784 512 128",
+            "workload = '784': write anatune why-not TILE matmul M N K, "
+            "for example anatune why-not 8x48 matmul 784 512 128",
+        ),
+        (
+            "tune matmul 3 4 5 --budget abc",
+            "budget = 'abc': 0, a number of candidates, or a time such as 5s",
+        ),
+        *(
+            (
+                f"{command} --budget {count}",
+                f"budget = '{count}': at most 1000000 candidates",
+            )
+            for command in ("tune matmul 3 4 5", "compare matmul 3 4 5", "host")
+            for count in ("1000001", "100000000000000000000000")
+        ),
+        (
+            "tune matmul 3 4 5 --export x.dll",
+            "Invalid value for '--export': 'x.dll': name it such as kernel.so "
+            "(see anatune tune --help)",
+        ),
+        (
+            "tune matmul 3 4 5 --export /nonexist/x.so",
+            "Invalid value for '--export': '/nonexist': no such folder (see anatune tune --help)",
+        ),
         ("plan", "Missing argument 'matmul M N K' (see anatune plan --help)"),
         (
             "plan matmul 3 4 5 --threads x",
-            "Invalid value for '--threads': 'x' is not a valid integer (see anatune plan --help)",
+            "Invalid value for '--threads': 'x': a whole number from 1 to the usable threads of the "
+            "target (see anatune plan --help)",
         ),
         (
             "profile detect --output my.txt",
@@ -147,90 +180,6 @@ def test_help_has_the_statuses_of_the_readme():
         assert f"{status} {meaning}" in said
 
 
-WAITS = """
-import sys, tempfile, time
-from anatune import cli
-from anatune.cli.show import progress
-
-FOLDER = sys.argv.pop()
-
-@cli.app.command()
-def wait():
-    with progress() as tell, tempfile.TemporaryDirectory(dir=FOLDER):
-        print("ready", flush=True)
-        time.sleep(60)
-
-cli.main()
-"""
-
-
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT"])
-def test_a_signal_that_asks_to_end_leaves_no_folder(name, tmp_path):
-    if sys.platform == "win32":
-        pytest.skip("Windows ends a process without telling it")
-    number = getattr(signal, name)
-    command = [sys.executable, "-c", WAITS, "wait", str(tmp_path)]
-    with subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout.readline() == "ready\n"
-        assert len(list(tmp_path.iterdir())) == 1
-        process.send_signal(number)
-        _, said = process.communicate(timeout=30)
-    assert process.returncode == 128 + number
-    assert said == f"anatune: {'interrupted' if name == 'SIGINT' else f'ended by {name}'}\n"
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_second_signal_does_not_disturb_the_cleaning_up():
-    cleaned = []
-    with pytest.raises(Ended) as caught, progress():
-        try:
-            signal.raise_signal(signal.SIGTERM)
-        finally:
-            signal.raise_signal(signal.SIGTERM)
-            cleaned.append("all")
-    assert (caught.value.status, cleaned) == (143, ["all"])
-
-
-def test_a_signal_that_is_ignored_stays_ignored():
-    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    try:
-        with progress():
-            signal.raise_signal(signal.SIGTERM)
-            assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def test_an_interruption_that_somebody_swallowed_is_not_forgotten():
-    reached = []
-    with pytest.raises(KeyboardInterrupt), progress() as tell:
-        with contextlib.suppress(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
-        reached.append("compiled")
-        tell("next")
-        reached.append("next")
-    assert reached == ["compiled"]
-
-
-@pytest.mark.parametrize("error", [None, errors.WorkerError("worker died")])
-def test_an_interruption_outweighs_how_the_work_ended(error):
-    with pytest.raises(KeyboardInterrupt), progress():
-        with contextlib.suppress(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
-        if error:
-            raise error
-
-
-def test_progress_leaves_other_errors_and_the_handler_alone():
-    before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(errors.WorkerError), progress() as tell:
-        tell("one")
-        raise errors.WorkerError("worker died")
-    assert signal.getsignal(signal.SIGINT) is before
-
-
 @pytest.mark.parametrize(("value", "shown"), [("1", True), ("0", False), ("", False)])
 def test_traceback_only_where_it_is_asked_for(value, shown, capsys, monkeypatch):
     monkeypatch.setenv("ANATUNE_DEBUG", value)
@@ -253,18 +202,23 @@ def test_warnings_are_one_line():
     assert done.stderr == "anatune: warning: the profile is not kept\n"
 
 
-def test_profile_list_and_check_as_json():
-    listed = json.loads(invoke("profile", "list", "--json").stdout)
-    assert {"zen4", "neoverse_v1"} <= {entry["name"] for entry in listed}
-    problems = json.loads(invoke("profile", "check", "--json").stdout)
-    assert len(problems) >= 20
-    assert not any(problems.values())
+@pytest.mark.parametrize(("measured_s", "noted"), [(0.0014, False), (0.0016, True), (None, False)])
+def test_a_busy_machine_is_noted_below_the_table(monkeypatch, measured_s, noted):
+    chosen = api.plan(matmul(256, 256, 256), "zen5", threads=1)
+    run = hosts.Run(chosen, 1, predicted_s=0.001, measured_s=measured_s, peak_flops=None)
+    monkeypatch.setattr("anatune.machine.detect", lambda tell: parse_profile(CPU, "small"))
+    monkeypatch.setattr(hosts, "_tune", lambda *words: run)
+    done = invoke("host")
+    assert done.exit_code == 0
+    assert (done.stdout.splitlines()[-1] == hosts.BUSY_NOTE) is noted
+    assert "busy" not in invoke("host", "--json").stdout
 
 
-def test_profile_list_is_a_table():
-    lines = invoke("profile", "list").stdout.splitlines()
-    assert lines[0].split() == ["name", "machine", "instruction", "set"]
-    assert any(line.startswith("zen4 ") and line.rstrip().endswith("x86_64") for line in lines)
+def test_compare_says_that_it_measures_whatever_the_budget():
+    said = " ".join(invoke("compare", "--help").stdout.split())
+    assert "model only" not in said
+    assert "only the comparison is measured" in said
+    assert "0: model only" in invoke("tune", "--help").stdout
 
 
 def test_plan_for_another_machine_as_json_is_a_plan():
@@ -304,16 +258,6 @@ def test_what_the_interface_refuses_is_one_line_and_status_2(words, field):
     assert done.exit_code == 2
     assert done.stderr.startswith(f"anatune: error: {field}")
     assert done.stderr.count("\n") == 1
-
-
-def test_profile_check_fails_on_a_bad_file(tmp_path):
-    file = tmp_path / "mine.yaml"
-    file.write_text("schema: 1\nname: mine\nspeed: 3\n")
-    done = invoke("profile", "check", str(file))
-    assert done.exit_code == 1
-    assert all(line.startswith(f"{file}: ") for line in done.stdout.splitlines())
-    assert "speed" in done.stdout
-    assert done.stderr == ""
 
 
 def test_plain_has_only_what_json_has():

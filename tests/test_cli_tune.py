@@ -32,22 +32,29 @@ def test_tune_model_only_keeps_the_kernel(words, tmp_path):
     file = tmp_path / "kernel.so"
     done = invoke("tune", *words, "--budget", "0", "--export", str(file), "--json")
     assert (done.exit_code, done.stderr) == (0, "")
-    assert json.loads(done.stdout)["measured_s"] is None
+    said = json.loads(done.stdout)
+    assert (said["measured_s"], said["written_to"]) == (None, str(file))
     assert file.stat().st_size > 0
 
 
-def test_tune_prints_the_race_and_the_pick(words):
-    done = invoke("tune", *words, "--budget", "2")
+def test_tune_prints_the_race_and_the_pick(words, tmp_path):
+    file = tmp_path / "kernel.so"
+    done = invoke("tune", *words, "--budget", "2", "--export", str(file))
+    assert done.stdout.splitlines()[-1] == f"written to {file}"
     assert (done.exit_code, done.stderr) == (0, "")
     assert done.stdout.splitlines()[0].split()[-4:] == ["predicted", "measured", "+-", "outcome"]
     assert "measured  " in done.stdout
 
 
-def test_export_into_a_folder_that_is_not_there_is_one_line(words, tmp_path):
-    done = invoke("tune", *words, "--budget", "0", "--export", str(tmp_path / "no" / "kernel.so"))
-    assert done.exit_code in (1, 2)
-    assert done.stderr.startswith("anatune: error: ")
-    assert done.stderr.count("\n") == 1
+def test_compare_refuses_another_machine_before_it_builds(monkeypatch):
+    from anatune.codegen import build
+
+    monkeypatch.setattr(build, "build", lambda plan: pytest.fail("a kernel was built"))
+    other = "zen5" if platform.machine().lower() == "aarch64" else "neoverse_v1"
+    done = invoke("compare", "matmul", "9", "20", "7", "--target", other)
+    assert (done.exit_code, done.stdout) == (2, "")
+    want = f"target = '{other}': compare measures, and this machine cannot run code for it"
+    assert done.stderr == f"anatune: error: {want}\n"
 
 
 def test_compare_puts_ours_first(words):

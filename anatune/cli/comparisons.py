@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @click.command(cls=WorkloadCommand)
 @workload_options
-@budget_option
+@budget_option("our plan is the model's pick, and only the comparison is measured")
 def compare(
     words: tuple[str, ...],
     dtype: str,
@@ -34,12 +34,15 @@ def compare(
     """A tuned kernel beside the installed libraries.
 
     All take turns; each library runs with the setting that suits it best for this shape."""
+    w = read_workload(words, dtype)
+    limit = read_budget(budget)
     from anatune.report.compare import compare as side_by_side
+    from anatune.report.compare import runnable_here
     from anatune.tune import tune
 
-    w = read_workload(words, dtype)
     with progress() as tell:
-        result = tune(w, target, budget=read_budget(budget), threads=threads, progress=tell)
+        profile = runnable_here(target, tell)
+        result = tune(w, profile, budget=limit, threads=threads, progress=tell)
         found = side_by_side(result.plan, result.predicted.seconds, threads, tell)
     if as_json:
         return print_json(_fields(found))

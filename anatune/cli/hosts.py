@@ -27,6 +27,16 @@ FIRST_SET = (
 """m, n, k of what is tuned first: three squares, two layers of ResNet-50 (He et al., 2016)."""
 
 
+BUSY_FACTOR = 1.5
+"""Measured over predicted time from which the machine is taken to have been busy: half way between
+a model that is right, 1, and a core that another program has every second time slice of, 2."""
+
+BUSY_NOTE = (
+    f"note: where a time is more than {BUSY_FACTOR:g} times the predicted one, the machine was "
+    "probably busy; run anatune host again when it is idle"
+)
+
+
 @dataclass(frozen=True)
 class Run:
     """One tuned product; ``measured_s`` is None where the budget lets nothing be measured."""
@@ -42,6 +52,11 @@ class Run:
         return self.plan.workload
 
     @property
+    def disturbed(self) -> bool:
+        """Whether it took so much longer than predicted that the model is not to blame."""
+        return bool(self.measured_s and self.measured_s > BUSY_FACTOR * self.predicted_s)
+
+    @property
     def flops_per_s(self) -> float | None:
         return self.workload.flops / self.measured_s if self.measured_s else None
 
@@ -52,13 +67,14 @@ class Run:
 
 
 @click.command()
-@budget_option
+@budget_option()
 @json_option
 def host(budget: str | None, as_json: bool) -> None:
     """Detect and probe this machine, tune a first set.
 
     The profile is kept for the next time, and the table says what was reached.
     """
+    limit = read_budget(budget)
     from anatune.machine import detect
 
     with progress() as tell:
@@ -70,11 +86,13 @@ def host(budget: str | None, as_json: bool) -> None:
         for threads in sorted({1, machine.usable_threads}):
             for shape in FIRST_SET:
                 tell(f"tuning {'x'.join(map(str, shape))}, threads: {threads}")
-                runs.append(_tune(machine, shape, threads, read_budget(budget)))
+                runs.append(_tune(machine, shape, threads, limit))
     if as_json:
         return print_json({"profile": machine.name, "runs": [_fields(run) for run in runs]})
     columns = ("m x n x k", "tile", "threads", "predicted", "measured", "rate", "of peak")
     print_table(columns, [_line(run) for run in runs])
+    if any(run.disturbed for run in runs):
+        click.echo(BUSY_NOTE)
 
 
 def _tune(

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from anatune.errors import OptionError, require
+from anatune.errors import OptionError, UnitError, require
+from anatune.units import TIME, clip
 
 if TYPE_CHECKING:
     from anatune.workload import Matmul
@@ -24,13 +25,29 @@ target_option = click.option(
     "--target", default="host", metavar="NAME|FILE", show_default=True,
     help="The machine: host, a profile's name or a profile file.",
 )  # fmt: skip
+
+
+def _whole(_context: click.Context, _parameter: click.Parameter, text: str | None) -> int | None:
+    """A number of threads; which ones are possible is the target's to say, and it is asked later."""
+    if text is not None and not _WHOLE.fullmatch(text):
+        raise click.BadParameter(
+            f"{text!r}: a whole number from 1 to the usable threads of the target"
+        )
+    return None if text is None else int(text)
+
+
 threads_option = click.option(
-    "--threads", type=int, help="At most so many threads.  [default: all]"
+    "--threads", metavar="N", callback=_whole, help="At most so many threads.  [default: all]"
 )
-budget_option = click.option(
-    "--budget", metavar="N|TIME",
-    help="0: model only; 16: at most 16 candidates; 5s: for so long.  [default: a short pass]",
-)  # fmt: skip
+
+
+def budget_option(nothing: str = "model only") -> Callable[[Command], Command]:
+    """``--budget``; ``nothing`` says what a command does with a budget of 0."""
+    return click.option(
+        "--budget", metavar="N|TIME",
+        help=f"0: {nothing}; 16: at most 16 candidates; 5s: for so long.  "
+        "[default: a short pass]",
+    )  # fmt: skip
 
 
 class WorkloadCommand(click.Command):
@@ -69,6 +86,8 @@ def read_workload(words: tuple[str, ...], dtype: str) -> Matmul:
         WorkloadError: an extent or a data type that cannot be computed.
     """
     kind, *extents = words
+    if _WHOLE.match(kind):  # a word was left out
+        raise OptionError(f"workload = {kind!r}: {_usage_with_example()}")
     require(kind == "matmul", f"workload = {kind!r}: this version takes matmul M N K", OptionError)
     given = " ".join(extents) or "none"
     require(len(extents) == 3, f"matmul = {given}: give three extents, M N K", OptionError)
@@ -78,6 +97,35 @@ def read_workload(words: tuple[str, ...], dtype: str) -> Matmul:
     return matmul(m, n, k, dtype=dtype)  # type: ignore[arg-type]  # it refuses text by itself
 
 
+def _usage_with_example() -> str:
+    """How the current command is written."""
+    context = click.get_current_context()
+    arguments = [p for p in context.command.params if isinstance(p, click.Argument)]
+    words = " ".join([context.command_path, *(str(p.metavar) for p in arguments)])
+    example = words.replace("TILE", "8x48").replace("M N K", "784 512 128")
+    return f"write {words}, for example {example}"
+
+
 def read_budget(text: str | None) -> int | str | None:
-    """``--budget`` as `anatune.tune` takes it: a number of candidates, or a time as text."""
-    return int(text) if text is not None and _WHOLE.fullmatch(text) else text
+    """``--budget`` as `anatune.tune` takes it: a number of candidates, or a time as text.
+
+    Raises:
+        OptionError: neither, in words for a shell, or more candidates than there can be.
+    """
+    if text is None:
+        return None
+    from anatune.measure.budget import NO_LIMIT
+
+    if re.fullmatch(r"\+?\d+", text, re.ASCII):
+        digits = text.lstrip("+").lstrip("0")
+        few = len(digits) <= len(str(NO_LIMIT)) and int(digits or 0) <= NO_LIMIT
+        limit = f"budget = {clip(text)}: at most {NO_LIMIT} candidates"
+        require(few, limit, OptionError)
+    if _WHOLE.fullmatch(text):
+        return int(text)
+    try:
+        TIME.parse(text)
+    except UnitError:
+        wanted = "0, a number of candidates, or a time such as 5s"
+        raise OptionError(f"budget = {clip(text)}: {wanted}") from None
+    return text

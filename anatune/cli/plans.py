@@ -70,12 +70,23 @@ def why_not(
     click.echo(text)
 
 
+def _library_file(
+    _context: click.Context, _parameter: click.Parameter, file: Path | None
+) -> Path | None:
+    """Refuse a file that `Result.export` would not write, before seconds are spent on tuning."""
+    if file is not None and file.suffix != ".so":
+        raise click.BadParameter(f"{file.name!r}: name it such as kernel.so")
+    if file is not None and not file.parent.is_dir():
+        raise click.BadParameter(f"{str(file.parent)!r}: no such folder")
+    return file
+
+
 @click.command(cls=WorkloadCommand)
 @workload_options
-@budget_option
+@budget_option()
 @click.option(
-    "--export", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.so",
-    help="Write the kernel to a shared library.",
+    "--export", type=click.Path(path_type=Path, dir_okay=False), callback=_library_file,
+    metavar="FILE.so", help="Write the kernel to a shared library.",
 )  # fmt: skip
 def tune(
     words: Words,
@@ -90,13 +101,15 @@ def tune(
     from anatune.tune import tune as search
 
     w = read_workload(words, dtype)
+    limit = read_budget(budget)
     with progress() as tell:
-        result = search(w, target, budget=read_budget(budget), threads=threads, progress=tell)
-    if export is not None:
-        result.export(export)
+        result = search(w, target, budget=limit, threads=threads, progress=tell)
+    written = {} if export is None else {"written_to": result.export(export)}
     if as_json:
-        return print_json({**result.as_dict(), "plan": plan_fields(result.plan)})
+        return print_json({**result.as_dict(), "plan": plan_fields(result.plan), **written})
     _print_result(result)
+    for file in written.values():
+        click.echo(f"written to {file}")
 
 
 def plan_fields(chosen: GemmPlan) -> dict[str, Any]:

@@ -9,12 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Any
 
 from anatune.errors import OptionError, WorkerError, require
+from anatune.hwprofile import Profile
+from anatune.machine import cpu_only
 from anatune.measure.outcome import Outcome
 from anatune.measure.runner import LocalRunner
 from anatune.measure.worker import Worker
-from anatune.plan import GemmPlan
+from anatune.plan import CodeTarget, GemmPlan
 from anatune.report.turns import Entrant, fastest, take_turns
 from anatune.workload import Matmul
 
@@ -57,9 +60,7 @@ class Row:
         timing = entrant.timing
         if timing is None:
             return cls(entrant.library, entrant.setting, note=entrant.note or "not timed")
-        return cls(
-            entrant.library, entrant.setting, timing.median_s, timing.spread_s, entrant.note
-        )
+        return cls(entrant.library, entrant.setting, timing.median_s, timing.spread_s, entrant.note)
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,22 @@ class Comparison:
 
     def flops_per_s(self, row: Row) -> float | None:
         return self.plan.workload.flops / row.time_s if row.time_s else None
+
+
+def runnable_here(target: Any, progress: Tell = lambda text: None) -> Profile:
+    """The profile of ``target``, whose kernels this machine can run.
+
+    Raises:
+        OptionError: it cannot, or they are not for a CPU.
+        ProfileError: no such profile.
+    """
+    from anatune.codegen.target import runs_here
+
+    profile = cpu_only(target, progress)
+    code = CodeTarget.of(profile.target)
+    why = f"target = {profile.name!r}: compare measures, and this machine cannot run code for it"
+    require(runs_here(code), why, OptionError)
+    return profile
 
 
 def compare(
