@@ -35,6 +35,14 @@ def test_environment_variables_are_those_that_the_code_reads():
     assert set(re.findall(r"`(ANATUNE_[A-Z_]+)`", README)) == read
 
 
+def test_what_surprises_is_told():
+    (told,) = re.findall(r"## Good to know\n(.*?)\n## ", README, re.DOTALL)
+    for word in ("row-major", "os.fork()", "spawn", "Threads", "`gcc` or `clang`", "instruction"):
+        assert word in told
+    before_commands = README.split("## Two commands")[0]
+    assert "milliseconds" in before_commands and "about 3 s, once" in before_commands
+
+
 @pytest.mark.parametrize("marker", ["host", "tests"])
 def test_each_command_is_one_line_that_starts_from_python(marker):
     (block,) = re.findall(rf"<!-- {marker} -->\n```sh\n(.*?)```", README, re.DOTALL)
