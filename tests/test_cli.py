@@ -112,7 +112,8 @@ def test_readme_names_every_command():
         ("plan", "Missing argument 'matmul M N K' (see anatune plan --help)"),
         (
             "plan matmul 3 4 5 --threads x",
-            "Invalid value for '--threads': 'x': a whole number from 1 to the usable threads of the "
+            "Invalid value for '--threads': 'x': a whole number from 1 to the usable threads of "
+            "the "
             "target (see anatune plan --help)",
         ),
         (

@@ -1,7 +1,7 @@
 """The command line: what each command of ``anatune`` does, on top of the Python interface (rank 9).
 
-program (errors, statuses), signals, options, show <- plans, profiles, hosts, comparisons. Nothing heavy is
-imported before a command needs it, so that help is instant.
+program (errors, statuses), signals, options, show <- plans, profiles, hosts, comparisons. Nothing
+heavy is imported before a command needs it, so that help is instant.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ target_option = click.option(
 
 
 def _whole(_context: click.Context, _parameter: click.Parameter, text: str | None) -> int | None:
-    """A number of threads; which ones are possible is the target's to say, and it is asked later."""
+    """A number of threads; which are possible is the target's to say, and it is asked later."""
     if text is not None and not _WHOLE.fullmatch(text):
         raise click.BadParameter(
             f"{text!r}: a whole number from 1 to the usable threads of the target"

@@ -19,8 +19,8 @@ STATUS_BASE = 128
 class Ended(BaseException):
     """A signal other than Ctrl-C asked this process to end.
 
-    Not an Exception, so that nobody takes it for a failure; not a KeyboardInterrupt either, of which
-    click would make an `Abort` that has forgotten the signal.
+    Not an Exception, so that nobody takes it for a failure; not a KeyboardInterrupt either, of
+    which click would make an `Abort` that has forgotten the signal.
     """
 
     def __init__(self, number: int) -> None:

@@ -34,7 +34,7 @@ SKETCHED, PROMISING, PER_WIDTH = 32, 5, 2
 """Pairs of tile and thread grid that `best` looks at, looks at closely, and of these per width."""
 
 LIGHT_SHARE = 0.65
-"""Accumulators of a light tile, as a share of the most that any tile has: 18 of AVX-512's 28. On large
+"""Accumulators of a light tile, as a share of the most that any has: 18 of AVX-512's 28. On large
 products of a Zen 5 guest such tiles were 1 to 2 % faster than the model's tall ones."""
 
 PER_TILE = 2
@@ -124,7 +124,7 @@ def shortlist(ranked: Sequence[Ranked], count: int) -> list[Ranked]:
     """``count`` plans worth measuring, the model's pick first, then what it is least sure of.
 
     The best light tile, as the model has no term for the pressure of tall ones on registers and
-    prefetchers; the best of every other width, as widths differ in what they ask of ports and links;
+    prefetchers; the best of each other width, as widths differ in what they ask of ports and links;
     then the order of the ranking. Of one register tile at most `PER_TILE` plans are taken.
     """
     shapes = [(plan.tile, plan.grid) for plan, _ in ranked]
