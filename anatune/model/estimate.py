@@ -26,6 +26,10 @@ LINK_SHARE = 0.9
 SAME_SET = 0.25
 """Share of the L2 latency that a row adds whose lines fall where those of the row before fell."""
 
+SHARED_LINE = 2.0
+"""L3 latencies that a line costs which two threads write: there and back. Seen on a Zen 5 guest as
+60 to 150 cycles a row of C where 64 or 256 columns were split between two threads."""
+
 ROW_START = 0.17
 """Exposed share of a level's latency where a row starts that no prefetcher has seen coming: seen on
 tiles of one to four rows, where nothing hides it, as 10 of L2's 17 cycles."""
@@ -55,6 +59,7 @@ def predict(profile: Profile, plan: GemmPlan) -> Estimate:
         "tile starts": tile_cycles(plan, kinds, x, here),
         "C": c_cycles(plan, x, moved, here),
         "packing": packing_cycles(plan, x, panels, here),
+        "shared lines of C": shared_line_cycles(plan, x, here),
         "threads": here.barrier_cycles,
     }
     loops = loop_cycles(kinds, x, here, sum(data.values()))
@@ -211,6 +216,16 @@ def tlb_cycles(plan: GemmPlan, x: Extents, here: Machine) -> float:
     if pages + plan.tile.mr <= here.tlb_entries:
         return 0.0
     return pages * here.tlb_miss_cycles * x.row_tiles * x.column_tiles * x.k_blocks
+
+
+def shared_line_cycles(plan: GemmPlan, x: Extents, here: Machine) -> float:
+    """Lines of C that two threads write, where the columns of one end and the next one's begin.
+
+    Such a line travels to the neighbour and back once a row and k block. Columns of a thread are
+    whole vectors, but callers' arrays need not begin with a line, so one is shared all the same.
+    """
+    neighbours = min(2, plan.grid.columns - 1)
+    return x.m * x.k_blocks * neighbours * SHARED_LINE * here.l3_latency
 
 
 def packing_cycles(plan: GemmPlan, x: Extents, panels: Panels, here: Machine) -> float:
