@@ -13,8 +13,9 @@ from anatune.plan import Estimate, GemmPlan, MicroTile, Storage
 
 OVERLAP = 4.0
 """Exponent p of T = (sum T_i^p)^(1/p): 1 adds the terms (ECM), infinity takes the largest
-(roofline). This and the constants below were fitted on a 2-core Zen 5 guest by
-benchmarks/model_accuracy.py."""
+(roofline). This and the constants below were fitted on a 2-core Zen 5 guest to about 2200 plans of
+17 products, timed as benchmarks/model_accuracy.py times them (its --json lines hold what a fit
+needs)."""
 
 TILE_START_CYCLES = 28.0
 """Cycles to leave one tile's loop and to fill the pipeline of the next: a mispredicted exit (about
@@ -31,8 +32,8 @@ SHARED_LINE = 2.0
 60 to 150 cycles a row of C where 64 or 256 columns were split between two threads."""
 
 ROW_START = 0.17
-"""Exposed share of a level's latency where a row starts that no prefetcher has seen coming: seen on
-tiles of one to four rows, where nothing hides it, as 10 of L2's 17 cycles."""
+"""Exposed share of a level's latency where a row starts that no prefetcher has seen coming. A mean:
+tiles of one to four rows, where nothing hides it, showed up to 10 of L2's 17 cycles."""
 
 TRANSPOSE_CYCLES = 0.33
 """Cycles per element of A that is packed: LLVM makes vector shuffles of the copy; fitted."""
@@ -42,7 +43,7 @@ def predict(profile: Profile, plan: GemmPlan) -> Estimate:
     """The estimate of ``plan`` on ``profile``: the time of the busiest thread.
 
     T = sum over tiles of k (T_fma^p + T_loads^p + T_data^p)^(1/p)
-      + T_tiles + T_C + T_packing + T_threads
+      + T_tiles + T_C + T_packing + T_shared + T_threads
     with T_data = T_L2 + T_L3 + T_memory + T_rows + T_tlb, all per step along k.
     """
     here = machine(profile, plan.grid.threads)

@@ -154,7 +154,7 @@ def _time(profile: Profile, plan: GemmPlan, estimate: Estimate) -> list[str]:
     return [
         *(f"{name}: {c:.4g} cycles, {c / all_cycles:.1%}" for name, c in estimate.terms),
         f"T = (sum of the overlapping terms ^ {OVERLAP:g}) ^ (1/{OVERLAP:g}) + tiles + C + packing "
-        f"+ threads = {all_cycles:.4g} cycles at {CLOCK.show(here.hz)} = "
+        f"+ shared lines + threads = {all_cycles:.4g} cycles at {CLOCK.show(here.hz)} = "
         f"{TIME.show(estimate.seconds)}",
         f"bound by {estimate.bound}; {estimate.peak_fraction:.1%} of peak; "
         f"{ENERGY.show(estimate.joules)} (modelled, 7 nm constants)",
