@@ -1,5 +1,6 @@
 """What to compute: extents, data types, references (rank 2)."""
 
 from anatune.workload.matmul import Matmul, matmul
+from anatune.workload.tensor import Tensor
 
-__all__ = ["Matmul", "matmul"]
+__all__ = ["Matmul", "Tensor", "matmul"]

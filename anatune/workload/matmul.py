@@ -1,24 +1,17 @@
-"""Matrix products: what is to be computed, its reference and its tolerance (rank 2)."""
+"""Matrix products: what is to be computed, of what, and what becomes of the sums (rank 2)."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from numbers import Integral
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from numbers import Integral, Real
+from typing import Any
 
 from anatune.errors import WorkloadError, require
-
-if TYPE_CHECKING:
-    import numpy as np
-
-ELEMENT_BYTES = {"float32": 4, "float64": 8}
-"""Data types that kernels are generated for, with the size of an element in bytes."""
-
-UNIT_ROUNDOFF = {"float32": 2.0**-24, "float64": 2.0**-53}
-"""u of IEEE 754 binary formats, round to nearest (IEEE 754-2019, table 3.5)."""
-
-WIDENED_ELEMENTS = 1 << 20
-"""Elements of B that a reference widens at once: 8 MiB of float64, whatever the size of B."""
+from anatune.workload.dtypes import ELEMENT_BYTES, accumulator_of, default_output, dtype_name
+from anatune.workload.expression import OUT, SUM, Expression, Operand, constant, parse
+from anatune.workload.tensor import Tensor
 
 MAX_EXTENT = 2**31 - 1
 """Largest extent: BLAS and numpy's BLAS calls take 32-bit extents as well."""
@@ -26,87 +19,181 @@ MAX_EXTENT = 2**31 - 1
 
 @dataclass(frozen=True, kw_only=True)
 class Matmul:
-    """C[m, n] = A[m, k] B[k, n], all row-major and compact, of one data type."""
+    """out[m, n] = epilogue(alpha * sum over k of A[m, k] B[k, n] + beta * out[m, n]).
+
+    Row-major; ``trans_a``: A is stored as [k, m], ``trans_b``: B as [n, k]. With a ``batch`` above 1
+    every array has a first axis of that extent, except A or B where it is broadcast. ``lda``,
+    ``ldb`` and ``ldc`` are elements from one stored row to the next. None, here and in data types,
+    stands for the usual and is replaced by it.
+    """
 
     m: int
     n: int
     k: int
-    dtype: str = "float32"
+    dtype: str = "float32"  # of A
+    dtype_b: str | None = None  # as A's; int8 beside an A of uint8
+    out_dtype: str | None = None
+    trans_a: bool = False
+    trans_b: bool = False
+    batch: int = 1
+    broadcast_a: bool = False  # one A for the whole batch
+    broadcast_b: bool = False
+    lda: int | None = None
+    ldb: int | None = None
+    ldc: int | None = None
     constant_b: bool = False  # B stays the same from call to call: it may be packed ahead of time
+    alpha: float = 1.0
+    beta: float = 0.0
+    epilogue: str = ""  # an expression of the sum `c`, or names joined by "+": see `expression`
 
     def __post_init__(self) -> None:
-        for name in ("m", "n", "k"):
-            object.__setattr__(self, name, _extent(name, getattr(self, name)))
-        object.__setattr__(self, "dtype", _dtype(self.dtype))
-        require(
-            isinstance(self.constant_b, bool),
-            f"constant_b = {self.constant_b!r}: True or False",
-            WorkloadError,
-        )
+        put = object.__setattr__
+        for name in ("m", "n", "k", "batch"):
+            put(self, name, _extent(name, getattr(self, name)))
+        for name in ("trans_a", "trans_b", "broadcast_a", "broadcast_b", "constant_b"):
+            value = getattr(self, name)
+            require(isinstance(value, bool), f"{name} = {value!r}: True or False", WorkloadError)
+        for name in ("alpha", "beta"):
+            put(self, name, _factor(name, getattr(self, name)))
+        put(self, "dtype", dtype_name("dtype", self.dtype))
+        usual_b = "int8" if self.dtype == "uint8" else self.dtype
+        put(self, "dtype_b", dtype_name("dtype_b", _or(self.dtype_b, usual_b)))
+        usual_out = default_output(self.dtype, self.dtype_b)  # type: ignore[arg-type]
+        put(self, "out_dtype", dtype_name("out_dtype", _or(self.out_dtype, usual_out)))
+        least = {"lda": self.m if self.trans_a else self.k, "ldc": self.n}
+        least["ldb"] = self.k if self.trans_b else self.n
+        for name, row in least.items():
+            put(self, name, _leading(name, getattr(self, name), row))
+        put(self, "epilogue", str(self._parsed) if self.epilogue else "")
+        whole = self.accumulator == "int32" and (self.alpha % 1 or self.beta % 1)
+        why = f"alpha = {self.alpha:g}, beta = {self.beta:g}: whole numbers for integer sums"
+        require(not whole, why, WorkloadError)
+
+    @cached_property
+    def accumulator(self) -> str:
+        """Data type of the sums: float64, float32 or int32."""
+        assert self.dtype_b is not None
+        return accumulator_of(self.dtype, self.dtype_b)
+
+    @cached_property
+    def _parsed(self) -> Expression:
+        assert self.out_dtype is not None
+        return parse(self.epilogue or "c", self.accumulator, self.out_dtype)
+
+    @cached_property
+    def expression(self) -> Expression:
+        """What is stored, of the sum; `SUM` itself where it is stored as it is."""
+        assert self.out_dtype is not None
+        scaled: Expression = SUM
+        if self.alpha != 1:
+            scaled = scaled.times(constant(self.alpha, self.accumulator))
+        if self.beta:
+            out: Expression = Operand(name=OUT, axes=("m", "n"), dtype=self.out_dtype)
+            if self.beta != 1:
+                out = out.times(constant(self.beta, self.accumulator))
+            scaled = scaled.plus(out)
+        return self._parsed.of(scaled)
+
+    @property
+    def stores_sums(self) -> bool:
+        """Whether C takes the sums as they are: no epilogue, no narrower type."""
+        return self.expression == SUM and self.out_dtype == self.accumulator
 
     @property
     def element_bytes(self) -> int:
+        """Bytes of an element of A as stored."""
         return ELEMENT_BYTES[self.dtype]
 
     @property
     def flops(self) -> int:
-        """Floating-point operations: one multiply and one add per (i, j, p)."""
-        return 2 * self.m * self.n * self.k
+        """Operations: one multiply and one add per (i, j, p); those of the epilogue do not count."""
+        return 2 * self.m * self.n * self.k * self.batch
 
-    @property
-    def operands(self) -> dict[str, tuple[int, int]]:
-        """Shapes of the inputs by name, in the order of a call."""
-        return {"a": (self.m, self.k), "b": (self.k, self.n)}
+    @cached_property
+    def operands(self) -> dict[str, Tensor]:
+        """Inputs by name, in the order of a call: a, b, then those of the epilogue."""
+        assert self.dtype_b is not None
+        a = (self.k, self.m) if self.trans_a else (self.m, self.k)
+        b = (self.n, self.k) if self.trans_b else (self.k, self.n)
+        tensors = {
+            "a": Tensor.rows(self._batched(a, self.broadcast_a), self.dtype, self.lda),
+            "b": Tensor.rows(self._batched(b, self.broadcast_b), self.dtype_b, self.ldb),
+        }
+        extents = {"m": self.m, "n": self.n}
+        for operand in self._parsed.operands:
+            shape = tuple(extents[axis] for axis in operand.axes)
+            whole = self._batched(shape, len(shape) < 2)
+            tensors[operand.name] = Tensor.rows(whole, operand.dtype)
+        return tensors
 
-    @property
-    def output(self) -> tuple[int, int]:
-        """Shape of C."""
-        return (self.m, self.n)
+    @cached_property
+    def output(self) -> Tensor:
+        """C; also an input where ``beta`` is not 0."""
+        assert self.out_dtype is not None
+        return Tensor.rows(self._batched((self.m, self.n), False), self.out_dtype, self.ldc)
+
+    def _batched(self, shape: tuple[int, ...], broadcast: bool) -> tuple[int, ...]:
+        return shape if self.batch == 1 or broadcast else (self.batch, *shape)
 
     @property
     def operand_bytes(self) -> int:
-        """Bytes of A, B and C together."""
-        return self.element_bytes * (self.m * self.k + self.k * self.n + self.m * self.n)
-
-    def reference(self, a: np.ndarray, b: np.ndarray, rows: Any = slice(None)) -> np.ndarray:
-        """The chosen ``rows`` of C in float64; B is widened a few columns at a time."""
-        import numpy as np
-
-        left = a[rows].astype(np.float64)
-        step = max(1, WIDENED_ELEMENTS // self.k)
-        parts = [left @ b[:, j : j + step].astype(np.float64) for j in range(0, self.n, step)]
-        return np.concatenate(parts, axis=1)
-
-    def error_bound(self, a: np.ndarray, b: np.ndarray, rows: Any = slice(None)) -> np.ndarray:
-        """Largest rounding error per element of those rows, whatever the order of the sum.
-
-        |C - fl(C)| <= gamma_k |A||B|, gamma_k = k u / (1 - k u) (Higham, Accuracy and Stability of
-        Numerical Algorithms, 2nd ed., eq. 3.13), with k + 1 for the rounding of the stored result.
-        """
-        u = UNIT_ROUNDOFF[self.dtype]
-        gamma = (self.k + 1) * u / (1 - (self.k + 1) * u)
-        bound: np.ndarray = abs(a[rows]).astype("float64") @ abs(b).astype("float64")
-        return gamma * bound
+        """Bytes of all inputs and the output together."""
+        return self.output.size_bytes + sum(t.size_bytes for t in self.operands.values())
 
     def __str__(self) -> str:
-        constant = ", constant B" if self.constant_b else ""
-        return f"matmul {self.m}x{self.n}x{self.k} {self.dtype}{constant}"
+        batch = f"{self.batch} times " if self.batch > 1 else ""
+        types = [self.dtype]
+        if self.dtype_b != self.dtype:
+            types.append(f"x {self.dtype_b}")
+        if self.out_dtype != default_output(self.dtype, str(self.dtype_b)):
+            types.append(f"to {self.out_dtype}")
+        stored = {"trans_a": "A transposed", "trans_b": "B transposed"}
+        stored.update(broadcast_a="one A", broadcast_b="one B", constant_b="constant B")
+        more = [text for name, text in stored.items() if getattr(self, name)]
+        rows = {"lda": self.operands["a"], "ldb": self.operands["b"], "ldc": self.output}
+        more += [f"{n} {getattr(self, n)}" for n, t in rows.items() if not t.compact]
+        if self.alpha != 1:
+            more.append(f"alpha {self.alpha:g}")
+        if self.beta:
+            more.append(f"beta {self.beta:g}")
+        if self.epilogue:
+            more.append(f"out = {self.epilogue}")
+        words = [f"matmul {batch}{self.m}x{self.n}x{self.k} {' '.join(types)}", *more]
+        return ", ".join(words)
 
 
-def matmul(
-    m: int, n: int, k: int, *, dtype: Any = "float32", constant_b: bool = False
-) -> Matmul:
-    """The workload C[m, n] = A[m, k] B[k, n].
+def matmul(m: int, n: int, k: int, **options: Any) -> Matmul:
+    """The workload out[m, n] = epilogue(alpha * A[m, k] B[k, n] + beta * out[m, n]).
 
     Args:
         m, n, k: extents, whole numbers from 1 to 2**31 - 1.
-        dtype: data type of A, B and C, by name or as anything that ``numpy.dtype`` takes.
+        dtype: data type of A, by name or as anything that ``numpy.dtype`` takes; float32 by
+            default. Sums of products are kept in float64, float32 or int32.
+        dtype_b: data type of B where it is another one; int8 beside an A of uint8 by default.
+        out_dtype: data type of C: by default that of A and B where these are the same kind of
+            float, else that of the sums. Integer results are exact modulo 2**32; narrower integers
+            are rounded half to even and saturated.
+        trans_a, trans_b: A is stored as [k, m], B as [n, k].
+        batch: so many products at once; arrays then have a first axis of that extent.
+        broadcast_a, broadcast_b: one A, one B for the whole batch.
+        lda, ldb, ldc: elements from one stored row to the next, where rows lie apart.
         constant_b: B is a weight; the result's ``bind(b=...)`` packs it once, ahead of time.
+        alpha, beta: factors of the product and of what C held before; ``beta=1`` accumulates.
+        epilogue: what is stored, as an expression of the sum ``c``, for example
+            ``"max(c + bias[n], 0)"``, or as names joined by ``+``, for example ``"bias+gelu"``.
 
     Raises:
-        WorkloadError: an extent or a data type that cannot be computed, named.
+        WorkloadError: an argument that cannot be computed, named.
     """
-    return Matmul(m=m, n=n, k=k, dtype=dtype, constant_b=constant_b)
+    known = set(Matmul.__dataclass_fields__) - {"m", "n", "k"}
+    unknown = ", ".join(sorted(set(options) - known))
+    require(not unknown, f"{unknown}: no such option; there are {', '.join(sorted(known))}",
+            WorkloadError)
+    return Matmul(m=m, n=n, k=k, **options)
+
+
+def _or(value: Any, usual: str) -> Any:
+    return usual if value is None else value
 
 
 def _extent(name: str, value: Any) -> int:
@@ -119,23 +206,17 @@ def _extent(name: str, value: Any) -> int:
     return int(value)
 
 
-def _dtype(value: Any) -> str:
-    """The name of a data type; numpy is asked only for what is not such a name already."""
-    name = value if isinstance(value, str) else str(getattr(value, "__name__", value))
-    if name not in ELEMENT_BYTES and value is not None:
-        name = _numpy_name(value) or name
-    known = ", ".join(ELEMENT_BYTES)
-    why = f"dtype = {name!r}: kernels are generated for {known}"
-    require(name in ELEMENT_BYTES, why, WorkloadError)
-    return name
+def _leading(name: str, value: Any, row: int) -> int:
+    if value is None:
+        return row
+    length = _extent(name, value)
+    require(length >= row, f"{name} = {value}: at least {row}, the elements of a row", WorkloadError)
+    return length
 
 
-def _numpy_name(value: Any) -> str | None:
-    """The name of what numpy takes for a data type of this machine's byte order, else None."""
-    import numpy as np
-
-    try:
-        dtype = np.dtype(value)
-    except TypeError:
-        return None
-    return dtype.name if dtype.isnative and dtype.name in ELEMENT_BYTES else None
+def _factor(name: str, value: Any) -> float:
+    number = isinstance(value, Real) and not isinstance(value, bool)
+    require(
+        number and math.isfinite(value), f"{name} = {value!r}: a finite number", WorkloadError
+    )
+    return float(value)

@@ -1,0 +1,262 @@
+"""The plan of a matrix product, and what the model says of it (rank 3)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+
+from anatune.errors import IllegalPlan, require
+from anatune.plan.arithmetic import ARITHMETIC, Arithmetic
+from anatune.plan.nouns import CacheBlocks, CodeTarget, MicroTile, Order, Storage, ThreadGrid
+from anatune.plan.plain import build
+from anatune.units import TIME
+from anatune.workload import Matmul
+from anatune.workload.dtypes import ELEMENT_BYTES
+
+
+@dataclass(frozen=True, kw_only=True)
+class GemmPlan:
+    """Everything that a GEMM kernel depends on. The loops of B3A2C0, outermost first::
+
+        thread (grid) > batch > jc (nc) > pc (kc) > ic (mc) > jr (nr) > ir (mr) > p
+
+    `Order` names those of the others. Each thread packs what it needs itself and waits for nobody,
+    unless sums of one element of C are shared out (``grid.depth``): these are added up at the end.
+    """
+
+    workload: Matmul
+    target: CodeTarget
+    tile: MicroTile
+    blocks: CacheBlocks
+    arithmetic: str = "fma32"  # a name in `ARITHMETIC`
+    order: Order = Order.B3A2C0
+    a: Storage = Storage.IN_PLACE
+    b: Storage = Storage.IN_PLACE
+    prefetch_c: bool = False  # ask for a tile's C before its loop, which hides the way to it
+    grid: ThreadGrid = ThreadGrid()
+
+    def __post_init__(self) -> None:
+        t, b, w = self.tile, self.blocks, self.workload
+        names = ", ".join(map(repr, ARITHMETIC))
+        why = f"arithmetic = {self.arithmetic!r}: one of {names}"
+        require(self.arithmetic in ARITHMETIC, why)
+        why = f"arithmetic = {self.arithmetic!r}: does not compute {w}"
+        require(self.multiply.computes(w), why)
+        require(t.nr % t.lanes == 0, f"nr = {t.nr}: a multiple of the {t.lanes} lanes of a vector")
+        self._check_block("mc", b.mc, t.mr, min(self.thread_rows, w.m))
+        self._check_block("nc", b.nc, t.nr, min(self.thread_columns, w.n))
+        self._check_block("kc", b.kc, self.k_unit, min(self.thread_depth, w.k))
+        self._check_a()
+        self._check_b()
+        if self.order.in_registers == "C":
+            require(t.kr == 1, f"kr = {t.kr}: 1 where C stays in registers")
+        else:
+            plain = self.multiply.group == 1
+            why = f"order = {self.order.value}: only for arithmetic that takes one step along k"
+            require(plain, why)
+            require(self.grid.depth == 1, f"depth = {self.grid.depth}: only with C in registers")
+        if self.grid.batch > w.batch:
+            raise IllegalPlan(f"grid.batch = {self.grid.batch}: at most {w.batch}, the batch")
+
+    @staticmethod
+    def _check_block(name: str, block: int, tile: int, share: int) -> None:
+        if block % tile and block < share:
+            raise IllegalPlan(
+                f"{name} = {block}: a multiple of the tile's {tile}, or all {share} of a thread"
+            )
+
+    def _check_a(self) -> None:
+        may = (Storage.IN_PLACE, Storage.PACKED)
+        require(self.a in may, f"a = {self.a.value!r}: A is read in place or packed")
+        if self.a is Storage.IN_PLACE and self.multiply.group > 1:
+            offset = self.multiply.a == "uint8"  # which the kernel adds to int8 as it reads
+            as_stored = self.workload.dtype == self.multiply.a or offset
+            why = f"a = 'in_place': {self.arithmetic} takes neighbours along k of type"
+            require(as_stored and not self.workload.trans_a, f"{why} {self.multiply.a}; pack A")
+
+    def _check_b(self) -> None:
+        w = self.workload
+        if self.b is Storage.PACKED_AHEAD:
+            why = "b = 'packed_ahead': only of a workload with constant_b=True"
+            require(w.constant_b, why)
+        if self.b is Storage.IN_PLACE:
+            plain = self.multiply.group == 1 and not w.trans_b
+            why = "b = 'in_place': rows along n, one step along k at a time, are needed; pack B"
+            require(plain, why)
+        if self.b is Storage.PACKED_ON_FIRST_USE:
+            why = "b = 'packed_on_first_use': only of rows along n, with C in registers"
+            require(not w.trans_b and self.order is Order.B3A2C0 and not self.offset_a, why)
+
+    @property
+    def multiply(self) -> Arithmetic:
+        return ARITHMETIC[self.arithmetic]
+
+    @property
+    def offset_a(self) -> int:
+        """What the kernel adds to each element of A, and takes off again with sums of B."""
+        return 128 if self.multiply.a == "uint8" and self.workload.dtype == "int8" else 0
+
+    @property
+    def k_unit(self) -> int:
+        """Steps along k that are taken at once."""
+        return max(self.multiply.group, self.tile.kr)
+
+    @property
+    def thread_rows(self) -> int:
+        """Rows of C per thread: whole tiles, so that an edge stands only at the last row."""
+        return _share(self.workload.m, self.tile.mr, self.grid.rows)
+
+    @property
+    def thread_columns(self) -> int:
+        """Columns of C per thread: whole tiles, so that an edge stands only at the last column."""
+        return _share(self.workload.n, self.tile.nr, self.grid.columns)
+
+    @property
+    def thread_depth(self) -> int:
+        """Steps along k per thread: whole units, so that an edge stands only at the last step."""
+        return _share(self.workload.k, self.k_unit, self.grid.depth)
+
+    @property
+    def thread_batch(self) -> int:
+        """Products of the batch per thread."""
+        return -(-self.workload.batch // self.grid.batch)
+
+    @property
+    def edge_rows(self) -> int:
+        """Height of the last row of tiles where mr does not divide m, else 0."""
+        return self.workload.m % self.tile.mr
+
+    @property
+    def edge_columns(self) -> int:
+        """Width of the last column of tiles where nr does not divide n, else 0."""
+        return self.workload.n % self.tile.nr
+
+    @property
+    def edge_steps(self) -> int:
+        """Steps along k beyond the last whole unit."""
+        return self.workload.k % self.k_unit
+
+    @property
+    def last_thread_has_only_an_edge(self) -> bool:
+        """Whether the last rows of C that a thread gets are fewer than one whole tile."""
+        return (self.workload.m - 1) % self.thread_rows + 1 < self.tile.mr
+
+    @property
+    def packs_b(self) -> bool:
+        """Whether a call copies B."""
+        return self.b in (Storage.PACKED, Storage.PACKED_ON_FIRST_USE)
+
+    @property
+    def a_bytes(self) -> int:
+        """Bytes of an element of A as the micro-kernel reads it."""
+        in_place = self.a is Storage.IN_PLACE
+        return ELEMENT_BYTES[self.workload.dtype if in_place else self.multiply.a]
+
+    @property
+    def b_bytes(self) -> int:
+        """Bytes of an element of B as the micro-kernel reads it."""
+        in_place = self.b is Storage.IN_PLACE
+        return ELEMENT_BYTES[str(self.workload.dtype_b) if in_place else self.multiply.b]
+
+    @property
+    def panel_rows(self) -> int:
+        """Rows of a packed micro-panel of B: groups along k, after those sums that mend offsets."""
+        return -(-self.blocks.kc // self.multiply.group) + bool(self.offset_a)
+
+    @property
+    def packed_ahead_shape(self) -> tuple[int, ...]:
+        """Shape of all of B packed, in elements of the arithmetic's type.
+
+        [product of the batch][k block][tile of columns][group along k][column of the tile, step].
+        The last blocks are padded; the padding is zero.
+        """
+        w = self.workload
+        products = 1 if w.broadcast_b else w.batch
+        column_tiles = -(-w.n // self.tile.nr)
+        width = self.tile.nr * self.multiply.group
+        return (products, self.k_blocks * self.grid.depth, column_tiles, self.panel_rows, width)
+
+    @property
+    def k_blocks(self) -> int:
+        """Blocks along k of a thread."""
+        return -(-min(self.thread_depth, self.workload.k) // self.blocks.kc)
+
+    @property
+    def turns_of_c(self) -> int:
+        """How often each element of C leaves the registers."""
+        if self.order.in_registers == "C":
+            return self.k_blocks
+        return sum(-(-min(self.blocks.kc, self.workload.k - start) // self.tile.kr)
+                   for start in range(0, self.workload.k, self.blocks.kc))
+
+    @property
+    def keeps_sums_apart(self) -> bool:
+        """Whether sums that are not complete lie beside C, which could not hold them."""
+        split = self.turns_of_c > 1 and not self.workload.stores_sums
+        return split or self.grid.depth > 1
+
+    def to_json(self) -> str:
+        """The plan as one line of JSON that `from_json` reads back."""
+        return json.dumps({"kind": "gemm", **asdict(self)}, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> GemmPlan:
+        """The plan that `to_json` wrote.
+
+        Raises:
+            IllegalPlan: not JSON, or a field that is missing, unknown or of the wrong kind.
+        """
+        try:
+            fields = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise IllegalPlan(f"plan: not JSON ({error}); give what to_json returned") from None
+        why = f"plan: {fields!r} is not a plan; give what to_json returned"
+        require(isinstance(fields, dict), why)
+        kind = fields.pop("kind", None)
+        require(kind == "gemm", f"kind = {kind!r}: this version reads plans of kind 'gemm'")
+        plan: GemmPlan = build(cls, fields, "plan")
+        return plan
+
+    def __str__(self) -> str:
+        t, b = self.tile, self.blocks
+        g = self.grid
+        shape = f"{t.mr}x{t.nr}" if t.kr == 1 else f"{t.mr}x{t.nr}x{t.kr}"
+        order = "" if self.order is Order.B3A2C0 else f"{self.order.value}, "
+        how = "" if self.arithmetic.startswith("fma") else f"{self.arithmetic}, "
+        extents = [g.rows, g.columns] + [g.depth] * (g.depth > 1 or g.batch > 1)
+        extents += [g.batch] * (g.batch > 1)
+        return (
+            f"{order}{how}{shape} tile, kc {b.kc} mc {b.mc} nc {b.nc}, A {self.a.value}, "
+            f"B {self.b.value}, {'C prefetched, ' if self.prefetch_c else ''}"
+            + (f"{'x'.join(map(str, extents))} threads" if g.threads > 1 else "1 thread")
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """What the model predicts of one plan, for operands that were in use just before.
+
+    ``cycles`` are those of the thread with most to do. ``terms`` are cycles by name, in the order
+    in which they bind; ``bytes_moved`` are bytes by the level that they come out of, all threads
+    together.
+    """
+
+    seconds: float
+    cycles: float
+    peak_fraction: float  # of the multiply-add peak of the threads in use
+    joules: float  # modelled from energies per operation and byte, never measured
+    terms: tuple[tuple[str, float], ...]
+    bytes_moved: tuple[tuple[str, float], ...]
+
+    @property
+    def bound(self) -> str:
+        """The term that binds."""
+        return self.terms[0][0]
+
+    def __str__(self) -> str:
+        return f"{TIME.show(self.seconds)}, {self.peak_fraction:.0%} of peak, bound by {self.bound}"
+
+
+def _share(extent: int, tile: int, parts: int) -> int:
+    tiles = -(-extent // tile)
+    return -(-tiles // parts) * tile

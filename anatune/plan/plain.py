@@ -1,0 +1,53 @@
+"""Frozen dataclasses from plain JSON values, with every mistake named (rank 3)."""
+
+from __future__ import annotations
+
+import types
+import typing
+from dataclasses import is_dataclass
+from enum import Enum
+from typing import Any, get_type_hints
+
+from anatune.errors import IllegalPlan, require
+
+
+def build(cls: type, fields: Any, path: str) -> Any:
+    """An instance of the frozen dataclass ``cls`` from plain JSON values, unknown keys refused."""
+    why = f"{path} = {fields!r}: an object with the fields of {cls.__name__}"
+    require(isinstance(fields, dict), why)
+    known = get_type_hints(cls)
+    for name in fields:
+        why = f"{path}.{name}: unknown field; {cls.__name__} has {', '.join(known)}"
+        require(name in known, why)
+    try:
+        return cls(**{name: _value(known[name], fields[name], f"{path}.{name}") for name in fields})
+    except TypeError as error:
+        raise IllegalPlan(f"{path}: {error}") from None
+
+
+def _value(kind: Any, value: Any, path: str) -> Any:
+    if typing.get_origin(kind) in (types.UnionType, typing.Union):
+        if value is None:
+            return None
+        kind = next(part for part in typing.get_args(kind) if part is not type(None))
+    if isinstance(kind, type) and is_dataclass(kind):
+        return build(kind, value, path)
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        choices = ", ".join(repr(item.value) for item in kind)
+        require(value in [item.value for item in kind], f"{path} = {value!r}: one of {choices}")
+        return kind(value)
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if kind is float:
+        require(number, f"{path} = {value!r}: a number")
+        return float(value)
+    if kind is bool:
+        require(isinstance(value, bool), f"{path} = {value!r}: true or false")
+    if kind is int:
+        whole = number and isinstance(value, int)
+        require(whole and value > 0, f"{path} = {value!r}: a whole number above 0")
+    if kind == tuple[str, ...]:
+        texts = isinstance(value, list) and all(isinstance(item, str) for item in value)
+        require(texts, f"{path} = {value!r}: a list of texts")
+        return tuple(value)
+    require(isinstance(value, kind), f"{path} = {value!r}: a text")
+    return value

@@ -1,0 +1,48 @@
+"""An array that a workload reads or writes: shape, data type, and where its elements lie."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+from anatune.workload.dtypes import ELEMENT_BYTES
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tensor:
+    """``strides`` are in elements, one per axis; the last is always 1. No axes: a scalar."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    strides: tuple[int, ...]
+
+    @classmethod
+    def rows(cls, shape: tuple[int, ...], dtype: str, leading: int | None = None) -> Tensor:
+        """Row-major, ``leading`` elements from row to row (those of a row unless given)."""
+        strides: tuple[int, ...] = ()
+        step = 1
+        for axis, extent in enumerate(reversed(shape)):
+            strides = (step, *strides)
+            step = leading if axis == 0 and leading is not None else step * extent
+        return cls(shape=shape, dtype=dtype, strides=strides)
+
+    @property
+    def element_bytes(self) -> int:
+        return ELEMENT_BYTES[self.dtype]
+
+    @property
+    def compact(self) -> bool:
+        return self == Tensor.rows(self.shape, self.dtype)
+
+    @property
+    def elements(self) -> int:
+        return prod(self.shape)
+
+    @property
+    def span(self) -> int:
+        """Elements from the first to the last one, both included."""
+        return 1 + sum((extent - 1) * step for extent, step in zip(self.shape, self.strides))
+
+    @property
+    def size_bytes(self) -> int:
+        return self.elements * self.element_bytes
