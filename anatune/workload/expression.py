@@ -1,66 +1,222 @@
-"""What becomes of a sum before it is stored: an expression, kept as data (rank 2)."""
+"""What becomes of a sum before it is stored: expressions of the sum, read from text (rank 2).
+
+The text is Python's expression syntax, or names joined by ``+`` that are applied one after another;
+it is taken apart and never run.
+"""
 
 from __future__ import annotations
 
+import ast
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from typing import Any, NoReturn
 
-OUT = "out"
-"""Name of what C held before."""
+from anatune.errors import WorkloadError
+from anatune.workload.dtypes import ELEMENT_BYTES, INTEGER_RANGE
+from anatune.workload.nodes import (
+    CALLS,
+    MINUS,
+    OUT,
+    SUM,
+    Apply,
+    Constant,
+    Expression,
+    Operand,
+    Sum,
+    common_dtype,
+    constant,
+)
 
+__all__ = [
+    "OUT", "SUM", "Apply", "Constant", "Expression", "Operand", "Sum", "constant", "parse",
+]  # fmt: skip
 
-class Expression:
-    """One of `Sum`, `Constant`, `Operand` and `Apply`; frozen, comparable, printed as it is parsed."""
+JOINED = {
+    "bias": "c + bias[n]",
+    "scale": "c * scale",
+    "scale_n": "c * scale_n[n]",
+    "residual": "c + residual[m, n]",
+    "clip": "clip(c, low, high)",
+    "requantise": "c * scale.float32[n] + zero_point.float32",
+    **{name: f"{name}(c)" for name in ("relu", "gelu", "gelu_tanh", "silu", "sigmoid", "tanh")},
+}
+"""What each name of the joined form stands for; ``c`` is then the result of the one before."""
 
-    @cached_property
-    def operands(self) -> tuple[Operand, ...]:
-        """The arrays and scalars besides C that it reads, in the order in which they are named."""
-        raise NotImplementedError
+JOINED_INTEGER = {"scale": "c * scale.float32", "scale_n": "c * scale_n.float32[n]"}
+"""What some stand for beside integer sums: a factor in the sums' own type would be of no use."""
 
-    def of(self, inner: Expression) -> Expression:
-        """This expression with ``inner`` in the place of the sum."""
-        raise NotImplementedError
+RESERVED = frozenset({"a", "b", "c", OUT, "m", "n", "k", *CALLS})
 
-    def plus(self, other: Expression) -> Expression:
-        return Apply(function="add", arguments=(self, other))
+SUM_NAME = "c"
 
-    def times(self, other: Expression) -> Expression:
-        return Apply(function="mul", arguments=(self, other))
+AXES = (("n",), ("m",), ("m", "n"))
 
+SIGNS = {ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.Div: "div"}
 
-@dataclass(frozen=True)
-class Sum(Expression):
-    """The sum of products itself, in the accumulator's type."""
+MAX_TEXT = 10_000
+"""Characters; Python's parser refuses no text for its length, it ends the process."""
 
+MAX_NAME = 32
+"""Characters of an operand's name."""
 
-SUM = Sum()
+MAX_SIZE, MAX_DEPTH = 200, 50
+"""Functions, operands and numbers in all, and levels of them within each other."""
 
+SHOWN = 60
+"""Characters of a text that a refusal repeats."""
 
-@dataclass(frozen=True, kw_only=True)
-class Constant(Expression):
-    value: float
-    dtype: str
+UNTYPED = ""
+"""Type of a number until it meets something."""
 
+OPERATIONS = "an expression has + - * /, unary -, calls, numbers, operands and c"
 
-@dataclass(frozen=True, kw_only=True)
-class Operand(Expression):
-    """An array along ``axes`` of C: ("n",), ("m",), ("m", "n"), or () for a scalar."""
-
-    name: str
-    axes: tuple[str, ...]
-    dtype: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Apply(Expression):
-    function: str
-    arguments: tuple[Expression, ...]
-
-
-def constant(value: float, dtype: str) -> Constant:
-    return Constant(value=value, dtype=dtype)
+FLOAT64_MAX = (2 - 2**-52) * 2.0**1023
+FLOAT32_MAX = (2 - 2**-23) * 2.0**127
+"""Largest finite numbers (IEEE 754-2019, table 3.5)."""
 
 
 def parse(text: Any, accumulator: str, output: str) -> Expression:
-    raise NotImplementedError
+    """The expression of the sum that ``text`` says, its types filled in.
+
+    ``c`` is the sum, of type ``accumulator``. ``bias[n]`` is an operand along columns, ``row[m]``
+    one along rows, ``residual[m, n]`` one with an element for each of C's, a bare name a scalar.
+    ``scale.float32[n]`` states the type of what is stored; otherwise it is ``output`` for [m, n]
+    and ``accumulator`` for all else. A whole number beside integers is one, a fraction is float32.
+    Text in which every part between ``+`` is a name of `JOINED` is that chain.
+
+    Raises:
+        WorkloadError: the part that is not understood, and what is possible there.
+    """
+    if not isinstance(text, str) or len(text) > MAX_TEXT:
+        _refuse(text, f"a text of up to {MAX_TEXT} characters")
+    names = [part.strip() for part in text.split("+")]
+    reader = _Reader(text, accumulator, output)
+    parsed = reader.joined(names) if JOINED.keys() >= set(names) else reader.read(text)
+    _ = parsed.operands  # refuses one name with two meanings
+    return parsed
+
+
+@dataclass(frozen=True)
+class _Reader:
+    text: str
+    accumulator: str
+    output: str
+
+    def joined(self, names: list[str]) -> Expression:
+        meaning = JOINED | (JOINED_INTEGER if self.accumulator == "int32" else {})
+        result: Expression = Sum(self.accumulator)
+        for name in names:
+            result = self.checked(self.read(meaning[name]).of(result))
+        return result
+
+    def read(self, text: str) -> Expression:
+        try:
+            tree = ast.parse(text.strip(), mode="eval").body
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+            why = error.msg if isinstance(error, SyntaxError) else type(error).__name__
+            self.refuse(f"{why}; an expression of c such as 'max(c + bias[n], 0)'")
+        read = self.checked(self.typed(self.node(tree), self.accumulator))
+        if not _has_sum(read):
+            known = ", ".join(sorted(JOINED))
+            self.refuse(f"the sum c is not in it; names that may be joined by +: {known}")
+        return read
+
+    def checked(self, expression: Expression) -> Expression:
+        if expression.size > MAX_SIZE:
+            self.refuse(f"{expression.size} operations, operands and numbers; up to {MAX_SIZE}")
+        if expression.depth > MAX_DEPTH:
+            self.refuse(f"{expression.depth} operations within each other; up to {MAX_DEPTH}")
+        return expression
+
+    def node(self, tree: ast.expr, depth: int = 1) -> Expression:
+        if depth > 2 * MAX_DEPTH:  # twice: a minus sign before a number is no operation
+            self.refuse(f"more than {MAX_DEPTH} operations within each other")
+        if isinstance(tree, ast.Constant):
+            return self.number(tree.value)
+        if isinstance(tree, ast.BinOp) and type(tree.op) in SIGNS:
+            both = (tree.left, tree.right)
+            return self.apply(SIGNS[type(tree.op)], [self.node(t, depth + 1) for t in both])
+        if isinstance(tree, ast.UnaryOp) and isinstance(tree.op, ast.USub):
+            return self.minus(self.node(tree.operand, depth + 1))
+        if isinstance(tree, ast.Call):
+            return self.call(tree, depth)
+        if isinstance(tree, ast.Name) and tree.id == SUM_NAME:
+            return Sum(self.accumulator)
+        return self.operand(tree)
+
+    def call(self, tree: ast.Call, depth: int) -> Expression:
+        name = tree.func.id if isinstance(tree.func, ast.Name) else ast.unparse(tree.func)
+        if name not in CALLS:
+            self.refuse(f"{name}: no such function; there are {', '.join(sorted(CALLS))}")
+        if tree.keywords or len(tree.args) != CALLS[name]:
+            self.refuse(f"{name} takes {CALLS[name]} argument{'s' * (CALLS[name] > 1)}, by position")
+        return self.apply(name, [self.node(t, depth + 1) for t in tree.args])
+
+    def apply(self, function: str, arguments: list[Expression]) -> Expression:
+        """Numbers among ``arguments`` take the type of the rest."""
+        met = [a.dtype for a in arguments if a.dtype != UNTYPED] or [self.accumulator]
+        common = common_dtype(function, met)
+        return Apply(function=function, arguments=tuple(self.typed(a, common) for a in arguments))
+
+    def minus(self, argument: Expression) -> Expression:
+        if isinstance(argument, Constant) and argument.dtype == UNTYPED:
+            return self.number(-argument.value)
+        return self.apply(MINUS, [argument])
+
+    def number(self, value: Any) -> Constant:
+        if type(value) not in (int, float):
+            self.refuse(f"{value!r}: numbers are whole or decimal")
+        if not abs(value) <= FLOAT64_MAX:
+            self.refuse("a number beyond the range of float64")
+        return constant(float(value) + 0.0, UNTYPED)  # one zero: -0.0 would print as 0
+
+    def typed(self, expression: Expression, dtype: str) -> Expression:
+        if not isinstance(expression, Constant) or expression.dtype != UNTYPED:
+            return expression
+        value = expression.value
+        low, high = INTEGER_RANGE["int32"]
+        if dtype == "int32" and (value % 1 or not low <= value <= high):
+            dtype = "float32"
+        if dtype == "float32" and abs(value) > FLOAT32_MAX:
+            self.refuse(f"{value:g}: beyond the range of float32")
+        return constant(value, dtype)
+
+    def operand(self, tree: ast.expr) -> Operand:
+        stem: ast.expr = tree
+        axes: tuple[str, ...] = ()
+        if isinstance(tree, ast.Subscript):
+            stem, axes = tree.value, self.axes(tree)
+        usual = self.output if len(axes) == 2 else self.accumulator
+        dtype = usual
+        if isinstance(stem, ast.Attribute):
+            stem, dtype = stem.value, stem.attr
+            if dtype not in ELEMENT_BYTES:
+                self.refuse(f"{ast.unparse(tree)}: data types are {', '.join(ELEMENT_BYTES)}")
+        if not isinstance(stem, ast.Name):
+            self.refuse(f"{_short(ast.unparse(tree))}: not understood; {OPERATIONS}")
+        name = stem.id
+        if name in RESERVED or not name.isascii() or len(name) > MAX_NAME:
+            taken = f"up to {MAX_NAME} ASCII letters, not {', '.join(sorted(RESERVED))}"
+            self.refuse(f"{_short(name)} cannot name an operand: {taken}")
+        return Operand(name=name, axes=axes, dtype=dtype, usual=dtype == usual)
+
+    def axes(self, tree: ast.Subscript) -> tuple[str, ...]:
+        parts = tree.slice.elts if isinstance(tree.slice, ast.Tuple) else [tree.slice]
+        axes = tuple(part.id if isinstance(part, ast.Name) else "" for part in parts)
+        if axes not in AXES:
+            self.refuse(f"{_short(ast.unparse(tree))}: subscripts are [n], [m] and [m, n]")
+        return axes
+
+    def refuse(self, why: str) -> NoReturn:
+        raise WorkloadError(f"epilogue = {_short(self.text)!r}: {why}")
+
+
+def _has_sum(expression: Expression) -> bool:
+    return isinstance(expression, Sum) or any(map(_has_sum, expression.parts))
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= SHOWN else text[: SHOWN - 3] + "..."
+
+
+def _refuse(text: Any, why: str) -> NoReturn:
+    raise WorkloadError(f"epilogue = {_short(repr(text))}: {why}")

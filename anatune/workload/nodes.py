@@ -1,0 +1,178 @@
+"""What an expression of sums is made of; `expression` reads it from text (rank 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property, reduce
+
+from anatune.errors import WorkloadError, require
+from anatune.workload.dtypes import accumulator_of
+
+OUT = "out"
+"""Name of what C held before."""
+
+INFIX = {"add": ("+", 1), "sub": ("-", 1), "mul": ("*", 2), "div": ("/", 2)}
+"""Functions written between their arguments: sign, and how tightly it binds."""
+
+LONGEST_WHOLE = 1e15
+"""Whole numbers from here on are printed as powers of ten."""
+
+MINUS = "neg"
+MINUS_BINDS, ATOM_BINDS = 3, 4
+
+CALLS = {
+    "max": 2, "min": 2, "abs": 1, "round": 1, "relu": 1, "clip": 3,
+    "exp": 1, "tanh": 1, "erf": 1, "sqrt": 1, "sigmoid": 1, "gelu": 1, "gelu_tanh": 1, "silu": 1,
+}  # fmt: skip
+"""Functions written as calls, with the number of their arguments."""
+
+FLOAT_ONLY = frozenset(
+    ("div", "exp", "tanh", "erf", "sqrt", "sigmoid", "gelu", "gelu_tanh", "silu")
+)
+"""Functions whose value is float32 where all arguments are integers."""
+
+
+class Expression:
+    """One of `Sum`, `Constant`, `Operand` and `Apply`; frozen, comparable, printed as it is parsed.
+
+    ``dtype`` is the type in which it is computed: float64, float32 or int32. An operand's is the
+    type in which it is stored; it counts as ``accumulator_of(dtype, dtype)`` when computed with.
+    """
+
+    dtype: str
+
+    @property
+    def parts(self) -> tuple[Expression, ...]:
+        """What it is made of directly."""
+        return ()
+
+    @cached_property
+    def operands(self) -> tuple[Operand, ...]:
+        """The arrays and scalars besides C that it reads, in the order in which they are named.
+
+        Raises:
+            WorkloadError: one name, two types or shapes.
+        """
+        found: dict[str, Operand] = {}
+        for part in self.parts:
+            for operand in part.operands:
+                first = found.setdefault(operand.name, operand)
+                why = f"epilogue: {first} and {operand}: one name stands for one operand"
+                require(first == operand, why, WorkloadError)
+        return tuple(found.values())
+
+    @cached_property
+    def depth(self) -> int:
+        """Levels of functions within functions."""
+        return 1 + max((part.depth for part in self.parts), default=0)
+
+    @cached_property
+    def size(self) -> int:
+        """How many functions, operands and numbers it is made of."""
+        return 1 + sum(part.size for part in self.parts)
+
+    def of(self, inner: Expression) -> Expression:
+        """This expression with ``inner``, itself of the same sum, in the place of the sum."""
+        return self._replace(lambda mine: inner._replace(lambda _: mine))
+
+    def plus(self, other: Expression) -> Expression:
+        return Apply(function="add", arguments=(self, other))
+
+    def times(self, other: Expression) -> Expression:
+        return Apply(function="mul", arguments=(self, other))
+
+    def _replace(self, sum_by: Callable[[Sum], Expression]) -> Expression:
+        return self
+
+
+@dataclass(frozen=True)
+class Sum(Expression):
+    """The sum of products itself, in the accumulator's type, which `parse` fills in."""
+
+    dtype: str = field(default="", compare=False)
+
+    def _replace(self, sum_by: Callable[[Sum], Expression]) -> Expression:
+        return sum_by(self)
+
+    def __str__(self) -> str:
+        return "c"
+
+
+SUM = Sum()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Constant(Expression):
+    value: float
+    dtype: str
+
+    def __str__(self) -> str:
+        whole = self.value % 1 == 0 and abs(self.value) < LONGEST_WHOLE
+        return str(int(self.value) if whole else self.value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operand(Expression):
+    """An array along ``axes`` of C: ("n",), ("m",), ("m", "n"), or () for a scalar."""
+
+    name: str
+    axes: tuple[str, ...]
+    dtype: str
+    usual: bool = field(default=False, compare=False)  # the dtype goes without saying
+
+    @cached_property
+    def operands(self) -> tuple[Operand, ...]:
+        return (self,)
+
+    def __str__(self) -> str:
+        stated = "" if self.usual else f".{self.dtype}"
+        axes = f"[{', '.join(self.axes)}]" if self.axes else ""
+        return f"{self.name}{stated}{axes}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Apply(Expression):
+    """A function of `INFIX` or `CALLS`, or `MINUS`, and what it is applied to."""
+
+    function: str
+    arguments: tuple[Expression, ...]
+
+    @property
+    def parts(self) -> tuple[Expression, ...]:
+        return self.arguments
+
+    @cached_property
+    def dtype(self) -> str:  # type: ignore[override]
+        return common_dtype(self.function, [argument.dtype for argument in self.arguments])
+
+    def _replace(self, sum_by: Callable[[Sum], Expression]) -> Expression:
+        arguments = tuple(argument._replace(sum_by) for argument in self.arguments)
+        return Apply(function=self.function, arguments=arguments)
+
+    def __str__(self) -> str:
+        if self.function == MINUS:
+            return f"-{_bound(self.arguments[0], MINUS_BINDS)}"
+        if self.function in INFIX:
+            sign, binds = INFIX[self.function]
+            left, right = self.arguments
+            return f"{_bound(left, binds)} {sign} {_bound(right, binds + 1)}"
+        return f"{self.function}({', '.join(map(str, self.arguments))})"
+
+
+def _bound(expression: Expression, tightly: int) -> str:
+    """Its text, in brackets unless it holds together at least that tightly."""
+    binds = ATOM_BINDS
+    if isinstance(expression, Apply):
+        binds = INFIX.get(expression.function, ("", binds))[1]
+        binds = MINUS_BINDS if expression.function == MINUS else binds
+    return str(expression) if binds >= tightly else f"({expression})"
+
+
+def common_dtype(function: str, dtypes: list[str]) -> str:
+    """The type in which ``function`` of arguments of these types is computed."""
+    return reduce(accumulator_of, dtypes, "float32" if function in FLOAT_ONLY else "int32")
+
+
+def constant(value: float, dtype: str) -> Constant:
+    return Constant(value=value, dtype=dtype)
