@@ -148,7 +148,7 @@ class _Reader:
         if name not in CALLS:
             self.refuse(f"{name}: no such function; there are {', '.join(sorted(CALLS))}")
         if tree.keywords or len(tree.args) != CALLS[name]:
-            self.refuse(f"{name} takes {CALLS[name]} argument{'s' * (CALLS[name] > 1)}, by position")
+            self.refuse(f"{name} takes {CALLS[name]} argument(s), by position")
         return self.apply(name, [self.node(t, depth + 1) for t in tree.args])
 
     def apply(self, function: str, arguments: list[Expression]) -> Expression:
@@ -188,7 +188,7 @@ class _Reader:
         usual = self.output if len(axes) == 2 else self.accumulator
         dtype = usual
         if isinstance(stem, ast.Attribute):
-            stem, dtype = stem.value, stem.attr
+            dtype, stem = stem.attr, stem.value
             if dtype not in ELEMENT_BYTES:
                 self.refuse(f"{ast.unparse(tree)}: data types are {', '.join(ELEMENT_BYTES)}")
         if not isinstance(stem, ast.Name):

@@ -36,8 +36,8 @@ FLOAT_ONLY = frozenset(
 class Expression:
     """One of `Sum`, `Constant`, `Operand` and `Apply`; frozen, comparable, printed as it is parsed.
 
-    ``dtype`` is the type in which it is computed: float64, float32 or int32. An operand's is the
-    type in which it is stored; it counts as ``accumulator_of(dtype, dtype)`` when computed with.
+    ``dtype`` is the type in which it is computed: float64, float32 or int32; that of an operand is
+    the type in which it is stored.
     """
 
     dtype: str
@@ -120,6 +120,11 @@ class Operand(Expression):
     axes: tuple[str, ...]
     dtype: str
     usual: bool = field(default=False, compare=False)  # the dtype goes without saying
+
+    @property
+    def computed(self) -> str:
+        """The type that its values are widened to: float64, float32 or int32."""
+        return accumulator_of(self.dtype, self.dtype)
 
     @cached_property
     def operands(self) -> tuple[Operand, ...]:
