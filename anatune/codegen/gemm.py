@@ -1,254 +1,271 @@
-"""Plan -> TIR of a GEMM: the five loops around the micro-kernel (rank 5)."""
+"""Plan -> TIR of a GEMM: threads, blocks, packing and tiles around the micro-kernel (rank 5)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from tvm import tirx
 from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script import builder as T
 
+from anatune.codegen.arithmetic import imported
 from anatune.codegen.call import ENTRY, PACK_ENTRY
-from anatune.codegen.micro_kernel import TileOperands, emit_micro_kernel
+from anatune.codegen.convert import stored
+from anatune.codegen.packing import Panel, Source, mend_offsets, pack_panel
+from anatune.codegen.results import Results
+from anatune.codegen.span import Span
+from anatune.codegen.tiles import Tiles
 from anatune.codegen.vectors import Row, index
 from anatune.plan import GemmPlan, Storage
+from anatune.plan.nouns import DIMS
+from anatune.workload import Tensor
+
+Buffers = Mapping[str, Any]
 
 
 def lower_gemm(plan: GemmPlan) -> dict[str, tirx.PrimFunc]:
     """The functions of ``plan`` by name.
 
-    ``main(a, b, c)`` computes C = A B. A plan that packs B ahead has ``pack_b(b, packed_b)`` too,
-    whose result ``main`` then takes in the place of B.
+    ``main(a, b, ..., c)`` computes C; between B and C come the operands of the epilogue. A plan
+    that packs B ahead has ``pack_b(b, packed_b)`` too, whose result ``main`` then takes in the
+    place of B.
     """
     w = plan.workload
-    shapes: dict[str, tuple[int, ...]] = {**w.operands, "c": w.output}
+    inputs = dict(w.operands)
     if plan.b is not Storage.PACKED_AHEAD:
-        return {ENTRY: _function(plan, ENTRY, shapes, _Nest.emit_thread)}
-    packed = {"packed_b": plan.packed_ahead_shape}
-    main = {"a": shapes["a"], **packed, "c": shapes["c"]}
-    pack = {"b": shapes["b"], **packed}
+        return {ENTRY: _function(plan, ENTRY, {**inputs, "c": w.output}, _compute)}
+    packed = {"packed_b": Tensor.rows(plan.packed_ahead_shape, plan.multiply.b)}
+    pack = {"b": inputs.pop("b"), **packed}
+    main = {"a": inputs.pop("a"), **packed, **inputs, "c": w.output}
     return {
-        ENTRY: _function(plan, ENTRY, main, _Nest.emit_thread),
-        PACK_ENTRY: _function(plan, PACK_ENTRY, pack, _Nest.pack_ahead),
+        ENTRY: _function(plan, ENTRY, main, _compute),
+        PACK_ENTRY: _function(plan, PACK_ENTRY, pack, _pack_ahead),
     }
 
 
 def _function(
     plan: GemmPlan,
     name: str,
-    shapes: Mapping[str, tuple[int, ...]],
-    body: Callable[[_Nest, Any, Any], None],
+    tensors: Mapping[str, Tensor],
+    body: Callable[[GemmPlan, Buffers], None],
 ) -> tirx.PrimFunc:
-    """A PrimFunc on buffers of ``shapes`` that runs ``body`` once for each thread of the grid."""
-    w = plan.workload
+    """A PrimFunc on buffers like ``tensors`` that runs ``body``."""
     with IRBuilder() as builder:
         with T.prim_func():
             T.func_name(name)
             T.func_attr({"tirx.noalias": True, "global_symbol": name})
-            # Callers' buffers are trusted to be aligned to one element, which numpy's always are.
-            buffers = {
-                key: T.arg(key, T.buffer([index(e) for e in shape], w.dtype, align=w.element_bytes))
-                for key, shape in shapes.items()
-            }
-            nest = _Nest(plan, **buffers)
-            if plan.grid.threads == 1:
-                body(nest, index(0), index(0))
-            else:
-                with T.parallel(0, index(plan.grid.threads)) as thread:
-                    columns = plan.grid.columns
-                    body(nest, tirx.floordiv(thread, columns), tirx.floormod(thread, columns))
+            buffers = {key: T.arg(key, _buffer(tensor)) for key, tensor in tensors.items()}
+            with imported(plan.multiply, plan.tile.lanes):
+                body(plan, buffers)
     return builder.get()
 
 
+def _buffer(tensor: Tensor) -> Any:
+    """Callers' buffers are trusted to be aligned to one element, which numpy's always are."""
+    apart = {} if tensor.compact else {"strides": [index(s) for s in tensor.strides]}
+    shape = [index(extent) for extent in tensor.shape or (1,)]
+    return T.buffer(shape, stored(tensor.dtype), align=tensor.element_bytes, **apart)
+
+
+def _compute(plan: GemmPlan, buffers: Buffers) -> None:
+    """All of C."""
+    w, sums = plan.workload, None
+    if plan.grid.depth > 1:
+        sums = T.alloc_buffer((w.batch, plan.grid.depth, w.m, w.n), w.accumulator)
+    _on_all_threads(plan, lambda place: _Thread(plan, buffers, place, sums).run())
+    if sums is not None:
+        with T.serial(0, index(w.batch)) as item:
+            Results(plan, buffers, item, sums).add_up()
+
+
+def _pack_ahead(plan: GemmPlan, buffers: Buffers) -> None:
+    """All of B: each thread packs its columns and steps, those of the grid's first row do."""
+
+    def pack(place: _Place) -> None:
+        with T.If(place.first_of_rows), T.Then():
+            _Thread(plan, buffers, place, None).pack_ahead()
+
+    _on_all_threads(plan, pack)
+
+
 @dataclass(frozen=True)
-class _Span:
-    """The half-open range of rows, columns or k that a loop body covers, and where it lies."""
+class _Place:
+    """What is one thread's: products of the batch, and spans of C and of k by dimension."""
 
-    start: Any
-    stop: Any
+    items: Span
+    spans: Mapping[str, Span]
+    first_of_rows: Any
 
-    @property
-    def length(self) -> Any:
-        return self.stop - self.start
 
-    def blocks(self, step: int) -> Any:
-        """How many blocks of ``step`` cover the span."""
-        return tirx.floordiv(self.length + (step - 1), step)
+def _on_all_threads(plan: GemmPlan, body: Callable[[_Place], None]) -> None:
+    grid = plan.grid
+    if grid.threads == 1:
+        body(_place(plan, index(0), index(0), index(0), index(0)))
+        return
+    with T.parallel(0, index(grid.threads)) as thread:
+        column, thread = tirx.floormod(thread, grid.columns), tirx.floordiv(thread, grid.columns)
+        row, thread = tirx.floormod(thread, grid.rows), tirx.floordiv(thread, grid.rows)
+        part, batch = tirx.floormod(thread, grid.depth), tirx.floordiv(thread, grid.depth)
+        body(_place(plan, row, column, part, batch))
 
-    def block(self, number: Any, step: int) -> _Span:
-        start = T.bind(self.start + number * step)
-        return _Span(start, T.bind(T.min(start + step, self.stop)))
 
-    def whole(self, tile: int) -> Any:
-        """How many whole tiles fit into the span."""
-        return tirx.floordiv(self.length, tile)
+def _place(plan: GemmPlan, row: Any, column: Any, part: Any, batch: Any) -> _Place:
+    w = plan.workload
+    return _Place(
+        items=Span.whole(w.batch).block(batch, plan.thread_batch),
+        spans={
+            "m": Span.whole(w.m).block(row, plan.thread_rows),
+            "n": Span.whole(w.n).block(column, plan.thread_columns),
+            "k": Span.whole(w.k).block(part, plan.thread_depth),
+        },
+        first_of_rows=row == 0,
+    )
 
 
 @dataclass
-class _Nest:
-    """The loop nest of one thread; one method a loop, outermost first."""
+class _Thread:
+    """The loop nest of one thread, outermost first; its packing buffers belong to it alone."""
 
     plan: GemmPlan
-    a: Any = None
-    b: Any = None
-    c: Any = None
-    packed_a: Any = None
-    packed_b: Any = None
+    buffers: Buffers
+    place: _Place
+    sums: Any  # of all threads, where they share the sums of C
+    packed: dict[str, Any] = field(default_factory=dict)  # by operand, "A" and "B"
 
-    def emit_thread(self, grid_row: Any, grid_column: Any) -> None:
-        """Rectangle of C of one thread; its packing buffers belong to it alone."""
-        plan, w = self.plan, self.plan.workload
-        rows = _Span(index(0), index(w.m)).block(grid_row, plan.thread_rows)
-        columns = _Span(index(0), index(w.n)).block(grid_column, plan.thread_columns)
+    def run(self) -> None:
         self._allocate()
-        with T.serial(0, columns.blocks(plan.blocks.nc)) as jc:
-            column_block = columns.block(jc, plan.blocks.nc)
-            with T.serial(0, index(plan.k_blocks)) as pc:
-                k_block = _Span(index(0), index(w.k)).block(pc, plan.blocks.kc)
-                self._emit_panel(rows, column_block, k_block)
+        with T.serial(0, self.place.items.length) as number:
+            item = T.bind(self.place.items.start + number)
+            self._blocks(item, self.place.spans, 0)
 
     def _allocate(self) -> None:
-        plan, tile, blocks = self.plan, self.plan.tile, self.plan.blocks
-        dtype = plan.workload.dtype
+        plan, blocks = self.plan, self.plan.blocks
+        g, tile = plan.multiply.group, plan.tile
+        groups = -(-blocks.kc // g)
         if plan.packs_b:
             panels = -(-min(blocks.nc, plan.thread_columns) // tile.nr)
-            self.packed_b = T.alloc_buffer((panels, blocks.kc, tile.nr), dtype)
-        if plan.a is not Storage.IN_PLACE:
-            panels = -(-min(blocks.mc, plan.thread_rows) // tile.mr)
-            self.packed_a = T.alloc_buffer((panels, blocks.kc, tile.mr), dtype)
-
-    def _emit_panel(self, rows: _Span, columns: _Span, k: _Span) -> None:
-        """A kc x nc panel of B against all rows of the thread."""
-        if self.plan.b is Storage.PACKED:
-            self._pack_b(columns, k)
-        mc = self.plan.blocks.mc
-        with T.serial(0, rows.blocks(mc)) as ic:
-            row_block = rows.block(ic, mc)
-            if self.plan.a is Storage.PACKED:
-                self._pack_a(row_block, k)
-
-            def column_of_tiles(jr: Any, row: Row) -> None:
-                self._emit_column_of_tiles(row_block, ic, columns, jr, row, k)
-
-            self._for_each_column_tile(columns, column_of_tiles)
-
-    def _for_each_column_tile(self, columns: _Span, body: Any) -> None:
-        """Whole tiles in a loop, then the narrow one where the matrix ends inside a tile."""
-        tile, w = self.plan.tile, self.plan.workload
-        whole = columns.whole(tile.nr)
-        with T.serial(0, whole) as jr:
-            body(jr, Row(tile.nr, tile.lanes, w.dtype))
-        if self.plan.edge_columns:
-            with T.If(columns.stop == w.n), T.Then():
-                body(whole, Row(self.plan.edge_columns, tile.lanes, w.dtype))
-
-    def _emit_column_of_tiles(
-        self, rows: _Span, ic: Any, columns: _Span, jr: Any, row: Row, k: _Span
-    ) -> None:
-        """All tiles of one row block that share a micro-panel of B."""
-        mr = self.plan.tile.mr
-        whole = rows.whole(mr)
-        column = columns.start + jr * self.plan.tile.nr
-
-        def tile(ir: Any, height: int, first_use: bool) -> None:
-            self._emit_tile(rows.start + ir * mr, ir, height, column, jr, row, k, first_use)
-
-        def tiles(start: Any, first_use: bool) -> None:
-            with T.serial(start, whole) as ir:
-                tile(ir, mr, first_use)
-
-        def edge(condition: Any, first_use: bool) -> None:
-            if self.plan.edge_rows:
-                with T.If(tirx.all(rows.stop == self.plan.workload.m, condition)), T.Then():
-                    tile(whole, self.plan.edge_rows, first_use)
-
-        always = tirx.const(True)
-        if self.plan.b is not Storage.PACKED_ON_FIRST_USE:
-            tiles(index(0), False)
-            edge(always, False)
-            return
-        fresh = T.bind(ic == 0)
-        with T.If(tirx.all(fresh, whole > 0)), T.Then():
-            tile(index(0), mr, True)
-        tiles(T.Select(fresh, index(1), index(0)), False)
-        if self.plan.last_thread_has_only_an_edge:
-            alone = tirx.all(fresh, whole == 0)
-            edge(alone, True)
-            edge(tirx.Not(alone), False)
-        else:
-            edge(always, False)
-
-    def _emit_tile(
-        self, i: Any, ir: Any, height: int, j: Any, jr: Any, row: Row, k: _Span, first_use: bool
-    ) -> None:
-        plan, lanes = self.plan, self.plan.tile.lanes
+            shape = (panels, plan.panel_rows, tile.nr * g)
+            self.packed["B"] = T.alloc_buffer(shape, stored(plan.multiply.b))
+        elif plan.b is Storage.PACKED_AHEAD:
+            self.packed["B"] = self.buffers["packed_b"]
         if plan.a is Storage.PACKED:
-            read_a = lambda x, p: self.packed_a[ir, p, x]  # noqa: E731
-        else:
-            read_a = lambda x, p: self.a[i + x, k.start + p]  # noqa: E731
-        whole_row = Row(plan.tile.nr, lanes, row.dtype)
-        panel = self._packed_panel(j, jr, k)
-        if plan.b is Storage.IN_PLACE or first_use:
-            read_b = lambda p, u: row.load(self.b, (k.start + p, j), u)  # noqa: E731
-        else:
-            read_b = lambda p, u: whole_row.load(self.packed_b, (*panel, p, 0), u)  # noqa: E731
-        keep_b = lambda p, u, v: whole_row.store(self.packed_b, (*panel, p, 0), u, v)  # noqa: E731
-        prefetch_c = lambda x, u: row.prefetch(self.c, (i + x, j), u)  # noqa: E731
-        operands = TileOperands(
-            a=read_a,
-            b=read_b,
-            c=lambda x, u: row.load(self.c, (i + x, j), u),
-            store_c=lambda x, u, value: row.store(self.c, (i + x, j), u, value),
-            prefetch_c=prefetch_c if plan.prefetch_c else None,
-            keep_b=keep_b if first_use else None,
+            panels = -(-min(blocks.mc, plan.thread_rows) // tile.mr)
+            shape = (panels, groups, tile.mr * g)
+            self.packed["A"] = T.alloc_buffer(shape, stored(plan.multiply.a))
+        if plan.keeps_sums_apart and plan.grid.depth == 1:
+            rows = min(plan.thread_rows, plan.workload.m)
+            columns = -(-min(plan.thread_columns, plan.workload.n) // tile.lanes) * tile.lanes
+            self.sums = T.alloc_buffer((rows, columns), plan.workload.accumulator)
+
+    def _blocks(self, item: Any, spans: Mapping[str, Span], level: int) -> None:
+        """The loops over cache blocks; an operand is packed as soon as its block is known."""
+        order = self.plan.order
+        if level == len(order.outer):
+            self._tiles(item, spans).run()
+            return
+        dim = order.outer[level]
+        step = {"m": self.plan.blocks.mc, "n": self.plan.blocks.nc, "k": self.plan.blocks.kc}[dim]
+        with T.serial(0, spans[dim].blocks(step)) as number:
+            inside = {**spans, dim: spans[dim].block(number, step)}
+            for operand, dims in DIMS.items():
+                if max(order.outer.index(d) for d in dims) == level:
+                    self._pack(operand, item, inside)
+            self._blocks(item, inside, level + 1)
+
+    def _tiles(self, item: Any, spans: Mapping[str, Span]) -> Tiles:
+        return Tiles(
+            plan=self.plan,
+            sources={name: self._source(name, item) for name in "AB"},
+            packed=self.packed,
+            panel_of_b=lambda number, j: self._panel_of_b(item, spans, number, j),
+            results=self._results(item),
+            spans=spans,
+            thread=self.place.spans,
         )
-        first = True if plan.k_blocks == 1 else k.start == 0
-        emit_micro_kernel(height, row, k.length, first, operands)
 
-    def _packed_panel(self, j: Any, jr: Any, k: _Span) -> tuple[Any, ...]:
-        """Subscripts of the packed micro-panel at column ``j``, number ``jr`` of its block."""
-        if self.plan.b is not Storage.PACKED_AHEAD:
-            return (jr,)
-        return (tirx.floordiv(k.start, self.plan.blocks.kc), tirx.floordiv(j, self.plan.tile.nr))
+    def _results(self, item: Any) -> Results:
+        m, n = self.place.spans["m"], self.place.spans["n"]
+        if self.plan.grid.depth > 1:
+            part = self.place.spans["k"].number
+            at = lambda i, j: (item, part, i, j)  # noqa: E731
+        else:
+            at = lambda i, j: (i - m.start, j - n.start)  # noqa: E731
+        return Results(self.plan, self.buffers, item, self.sums, at)
 
-    def pack_ahead(self, grid_row: Any, grid_column: Any) -> None:
-        """All of B, by the threads of the grid's first row, each its columns."""
-        plan, w = self.plan, self.plan.workload
-        columns = _Span(index(0), index(w.n)).block(grid_column, plan.thread_columns)
-        with T.If(grid_row == 0), T.Then():
-            with T.serial(0, index(plan.k_blocks)) as pc:
-                self._pack_b(columns, _Span(index(0), index(w.k)).block(pc, plan.blocks.kc))
+    def _source(self, operand: str, item: Any) -> Source:
+        """A or B of one product as its owner stored it."""
+        w, multiply = self.plan.workload, self.plan.multiply
+        first = operand == "A"
+        one = w.batch == 1 or (w.broadcast_a if first else w.broadcast_b)
+        product = () if one else (item,)
+        along_k = w.trans_b if not first else not w.trans_a
 
-    def _pack_b(self, columns: _Span, k: _Span) -> None:
-        """B[k, columns] -> packed_b[panel][p][nr]; absent columns of the last panel become 0."""
-        tile, dtype = self.plan.tile, self.plan.workload.dtype
-        whole_row = Row(tile.nr, tile.lanes, dtype)
+        def where(column: Any, step: Any) -> tuple[Any, ...]:
+            return (*product, column, step) if along_k else (*product, step, column)
 
-        def pack(jr: Any, row: Row) -> None:
-            column = columns.start + jr * tile.nr
-            panel = self._packed_panel(column, jr, k)
-            with T.serial(0, k.length) as p:
-                for u in range(row.vectors):
-                    value = row.load(self.b, (k.start + p, column), u)
-                    whole_row.store(self.packed_b, (*panel, p, 0), u, value)
+        return Source(
+            buffer=self.buffers.get(operand.lower()),
+            where=where,
+            rows_along_k=along_k,
+            held=w.dtype if first else str(w.dtype_b),
+            taken=multiply.a if first else multiply.b,
+            offset=self.plan.offset_a if first else 0,
+            group=multiply.group,
+        )
 
-        self._for_each_column_tile(columns, pack)
+    def _pack(self, operand: str, item: Any, spans: Mapping[str, Span]) -> None:
+        if operand == "A" and self.plan.a is Storage.PACKED:
+            self._pack_a(item, spans)
+        if operand == "B" and self.plan.b is Storage.PACKED:
+            self._pack_b(item, spans)
 
-    def _pack_a(self, rows: _Span, k: _Span) -> None:
-        """A[rows, k] -> packed_a[tile][p][mr]; the edge tile fills only its own height."""
-        mr, w = self.plan.tile.mr, self.plan.workload
+    def _pack_a(self, item: Any, spans: Mapping[str, Span]) -> None:
+        mr, lanes = self.plan.tile.mr, self.plan.tile.lanes
+        source, k = self._source("A", item), spans["k"]
 
         def pack(ir: Any, height: int) -> None:
-            with T.serial(0, k.length) as p:
-                for x in range(height):
-                    value = self.a[rows.start + ir * mr + x, k.start + p]
-                    T.buffer_store(self.packed_a, value, [ir, p, x])
+            panel = Panel(self.packed["A"], (ir,), mr)
+            i = spans["m"].start + ir * mr
+            self._fill(source, panel, Row(height, lanes), i, k)
 
-        whole = rows.whole(mr)
-        with T.serial(0, whole) as ir:
-            pack(ir, mr)
-        if self.plan.edge_rows:
-            with T.If(rows.stop == w.m), T.Then():
-                pack(whole, self.plan.edge_rows)
+        spans["m"].each_tile(mr, self.plan.workload.m, pack)
+
+    def _pack_b(self, item: Any, spans: Mapping[str, Span]) -> None:
+        nr, lanes = self.plan.tile.nr, self.plan.tile.lanes
+        source = self._source("B", item)
+
+        def pack(jr: Any, width: int) -> None:
+            j = spans["n"].start + jr * nr
+            panel = self._panel_of_b(item, spans, jr, j)
+            self._fill(source, panel, Row(width, lanes), j, spans["k"])
+            if self.plan.offset_a:
+                mend_offsets(self.plan, panel, spans["k"].length)
+
+        spans["n"].each_tile(nr, self.plan.workload.n, pack)
+
+    def _fill(self, source: Source, panel: Panel, row: Row, column: Any, k: Span) -> None:
+        edge = self.plan.workload.k % self.plan.multiply.group
+        pack_panel(source, panel, row, column, k.start, k.length, edge)
+
+    def _panel_of_b(self, item: Any, spans: Mapping[str, Span], number: Any, j: Any) -> Panel:
+        """The packed micro-panel at column ``j``, number ``number`` of its block."""
+        plan, w = self.plan, self.plan.workload
+        at: tuple[Any, ...] = (number,)
+        if plan.b is Storage.PACKED_AHEAD:
+            product = index(0) if w.batch == 1 or w.broadcast_b else item
+            slices = self.place.spans["k"].number * plan.k_blocks if plan.grid.depth > 1 else 0
+            at = (product, slices + spans["k"].number, tirx.floordiv(j, plan.tile.nr))
+        return Panel(self.packed["B"], at, plan.tile.nr, int(bool(plan.offset_a)))
+
+    def pack_ahead(self) -> None:
+        """All of B that is this thread's."""
+        self.packed["B"] = self.buffers["packed_b"]
+        w, spans = self.plan.workload, self.place.spans
+        once = w.batch == 1 or w.broadcast_b
+        items = Span.whole(1) if once else self.place.items
+        with T.serial(0, items.length) as number:
+            item = items.start + number
+            with T.serial(0, spans["k"].blocks(self.plan.blocks.kc)) as pc:
+                self._pack_b(item, {**spans, "k": spans["k"].block(pc, self.plan.blocks.kc)})

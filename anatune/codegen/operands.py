@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import ctypes
+import math
 import sys
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
+import tvm_ffi
 
 from anatune.errors import OperandError, last_line, require
+from anatune.plan import GemmPlan, Storage
+from anatune.workload import Tensor
+from anatune.workload.dtypes import INTEGER_RANGE, numpy_dtype
 
 CPU = 1
 """Device type of the processor in DLPack (kDLCPU)."""
@@ -15,49 +22,156 @@ CPU = 1
 LINE_BYTES = 64
 """Alignment of arrays that are made here: a cache line, so that no vector straddles two."""
 
+EXCHANGE = "__dlpack_c_exchange_api__"
+"""Attribute of tensors that TVM's FFI imports in a tenth of the time that numpy takes."""
 
-def view(
-    name: str, shape: tuple[int, ...], dtype: np.dtype, x: Any, *, writable: bool = False
-) -> np.ndarray:
-    """``x`` as a compact numpy array of that shape and data type, without a copy where possible.
+HANDED_OVER = {"bfloat16": "uint16"}
+"""Types that generated functions declare as another one of the same size."""
 
-    Raises:
-        OperandError: a wrong shape, data type, strides or device, named with what would be right.
+LEADING = {"a": "lda", "b": "ldb", "out": "ldc"}
+"""Option of a workload that says how far the rows of an operand lie apart."""
+
+
+def handed_dtype(dtype: str) -> np.dtype:
+    """The type of the arrays that generated functions take for elements of type ``dtype``."""
+    return np.dtype(HANDED_OVER.get(dtype, dtype))
+
+
+def packed_b(plan: GemmPlan) -> Tensor | None:
+    """What ``main`` takes in the place of B; None where it takes B as it is."""
+    if plan.b is not Storage.PACKED_AHEAD:
+        return None
+    return Tensor.rows(plan.packed_ahead_shape, plan.multiply.b)
+
+
+class Slot:
+    """One argument of a kernel: checks what the caller gives and makes of it what is handed over.
+
+    That is an array over the same memory, of the type that the generated function declares, and of
+    shape (1,) for a scalar.
     """
-    why = f"{name}: a masked array; its mask would be ignored: pass x.filled(...)"
-    require(not isinstance(x, np.ma.MaskedArray), why, OperandError)
-    array = x if isinstance(x, np.ndarray) else _numpy_view(name, x)
-    if array.shape != shape:
-        raise OperandError(f"{name}: shape {array.shape}, {shape} is needed")
-    if array.dtype != dtype:
-        raise OperandError(f"{name}: data type {array.dtype}, {dtype} is needed")
-    flags = array.flags
-    if not flags.c_contiguous:
-        mend = f"make {name} with numpy.empty" if writable else "pass numpy.ascontiguousarray(...)"
-        why = f"{name}: strides {array.strides}; compact row-major memory is needed: {mend}"
-        raise OperandError(why)
-    if not flags.aligned:
-        raise OperandError(f"{name}: begins within an element; aligned memory is needed")
-    if not flags.writeable:
+
+    def __init__(self, name: str, tensor: Tensor, *, written: bool = False) -> None:
+        self.name, self.tensor, self.written = name, tensor, written
+        self.dtype = numpy_dtype(tensor.dtype)
+        self.shape = tensor.shape
+        self.strides = tuple(self.dtype.itemsize * step for step in tensor.strides)
+        self._handed = handed_dtype(tensor.dtype)
+        # Handed over as they come: most arrays, so they are the ones that are recognised quickly.
+        self._plain = self._handed is self.dtype and self.shape != ()
+
+    def take(self, x: Any) -> np.ndarray:
+        """What is handed over for ``x``; no copy but that of a scalar.
+
+        Raises:
+            OperandError: a wrong shape, data type, strides or device, named with what is right.
+        """
+        if type(x) is not np.ndarray:
+            x = self._array(x)
+        if (
+            x.dtype is self.dtype
+            and x.shape == self.shape
+            and x.strides == self.strides
+            and x.flags.behaved  # aligned and writable
+        ):
+            return x if self._plain else self._as_declared(x)
+        return self._as_declared(self._checked(x))
+
+    def new(self) -> np.ndarray:
+        """Memory for this argument."""
+        return aligned(self.shape, self.dtype, self.strides)
+
+    def _as_declared(self, array: np.ndarray) -> np.ndarray:
+        array = array.view(self._handed)
+        return array if self.shape else array.reshape(1)
+
+    def _array(self, x: Any) -> np.ndarray:
+        """``x``, which is not a plain numpy array, as one."""
+        if self.shape == () and isinstance(x, (Real, self.dtype.type)):
+            return self._scalar(x)
+        why = f"{self.name}: a masked array; its mask would be ignored: pass x.filled(...)"
+        require(not isinstance(x, np.ma.MaskedArray), why, OperandError)
+        return np.asarray(x) if isinstance(x, np.ndarray) else _numpy_view(self.name, x)
+
+    def _checked(self, array: np.ndarray) -> np.ndarray:
+        """``array`` where it will do, after a closer look than that of `take`."""
+        name = self.name
+        if array.shape != self.shape:
+            raise OperandError(f"{name}: shape {array.shape}, {self.shape} is needed")
+        if array.dtype != self.dtype:
+            raise OperandError(f"{name}: data type {array.dtype}, {self.tensor.dtype} is needed")
+        pairs = zip(self.shape, array.strides, self.strides)
+        if any(given != wanted for extent, given, wanted in pairs if extent > 1):
+            raise OperandError(self._wrong_strides(array))
+        if not array.flags.aligned:
+            raise OperandError(f"{name}: begins within an element; aligned memory is needed")
         why = f"{name}: read-only; an array that can be written is needed"
-        require(not writable, why, OperandError)
-        return array.copy()  # DLPack cannot say that a tensor is read-only
-    return array
+        require(array.flags.writeable or not self.written, why, OperandError)
+        return _same_memory(array, self.strides)
+
+    def _scalar(self, x: Any) -> np.ndarray:
+        """A number as an array, where its type holds it."""
+        bounds = INTEGER_RANGE.get(self.tensor.dtype)
+        if bounds is not None:
+            low, high = bounds
+            fits = isinstance(x, Integral) and low <= int(x) <= high
+            why = f"{self.name} = {x}: a whole number from {low} to {high} is needed"
+            require(fits, why, OperandError)
+            return np.array(int(x), self.dtype)
+        with np.errstate(over="ignore"):
+            array = np.array(float(x), self.dtype)
+        lost = math.isfinite(x) and not np.isfinite(array)
+        why = f"{self.name} = {x}: too large for {self.tensor.dtype}"
+        require(not lost, why, OperandError)
+        return array
+
+    def _wrong_strides(self, array: np.ndarray) -> str:
+        name, tensor = self.name, self.tensor
+        said = f"{name}: strides {array.strides}"
+        if not tensor.compact:
+            step = tensor.strides[-2]
+            return (
+                f"{said} in bytes, {self.strides} are needed as {LEADING[name]} = {step}: pass "
+                f"rows of {step} elements, sliced [..., :{self.shape[-1]}]"
+            )
+        needed = f"{said}; compact row-major memory is needed"
+        if self.written:
+            return f"{needed}: make {name} with numpy.empty"
+        return f"{needed}: pass numpy.ascontiguousarray(...){self._other_workload(array)}"
+
+    def _other_workload(self, array: np.ndarray) -> str:
+        """The option of a workload that takes ``array`` as it lies, if there is one."""
+        if self.name not in LEADING or array.ndim < 2:
+            return ""
+        rows, columns = array.strides[-2:]
+        size = self.dtype.itemsize
+        if rows == size:
+            return f" or make the workload with trans_{self.name}"
+        if columns == size and rows % size == 0 and rows >= size * self.shape[-1]:
+            return f" or make the workload with {LEADING[self.name]}={rows // size}"
+        return ""
 
 
-def refuse_overlap(inputs: dict[str, np.ndarray], out: np.ndarray) -> None:
-    """Raise OperandError where ``out`` shares memory with an input that is still to be read."""
-    for name, array in inputs.items():
-        why = f"out: overlaps {name}; give memory of its own"
-        require(not np.may_share_memory(array, out), why, OperandError)
+def overlapping(x: np.ndarray, y: np.ndarray) -> bool:
+    """Whether two arrays share an element; rows that lie between each other's do not count."""
+    return np.may_share_memory(x, y) and np.shares_memory(x, y)
 
 
-def aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """Zeros whose first element begins a cache line."""
-    size = int(np.prod(shape)) * dtype.itemsize
+def aligned(
+    shape: tuple[int, ...], dtype: np.dtype, strides: tuple[int, ...] | None = None
+) -> np.ndarray:
+    """Zeros whose first element begins a cache line; ``strides`` in bytes, compact unless given.
+
+    The array's ``base`` is all of its memory, with what lies between and around its rows.
+    """
+    if strides is None:
+        size = math.prod(shape) * dtype.itemsize
+    else:
+        last = sum((extent - 1) * step for extent, step in zip(shape, strides))
+        size = last + dtype.itemsize
     room = np.zeros(size + LINE_BYTES, np.uint8)
-    start = -room.ctypes.data % LINE_BYTES
-    return room[start : start + size].view(dtype).reshape(shape)
+    start = -ctypes.addressof(ctypes.c_char.from_buffer(room)) % LINE_BYTES
+    return np.ndarray(shape, dtype, room, start, strides)
 
 
 def like(example: Any, c: np.ndarray) -> Any:
@@ -66,16 +180,62 @@ def like(example: Any, c: np.ndarray) -> Any:
         return c
     library = sys.modules.get(type(example).__module__.partition(".")[0])
     convert = getattr(library, "from_dlpack", None)
-    return c if convert is None else convert(c)
+    if convert is None:
+        return c
+    if c.dtype.name not in HANDED_OVER:
+        return convert(c)
+    own = getattr(library, c.dtype.name, None)  # numpy cannot export this type; its bits it can
+    return c if own is None else convert(c.view(handed_dtype(c.dtype.name))).view(own)
 
 
 def _numpy_view(name: str, x: Any) -> np.ndarray:
     why = f"{name}: {type(x).__name__} is no array; pass numpy or another DLPack tensor"
     require(hasattr(x, "__dlpack_device__"), why, OperandError)
-    kind = int(x.__dlpack_device__()[0])
-    why = f"{name}: on DLPack device {kind}; the CPU's memory is needed"
-    require(kind == CPU, why, OperandError)
     try:
-        return np.from_dlpack(x)
+        if hasattr(type(x), EXCHANGE):
+            return _view_by_ffi(name, x)
+        _require_cpu(name, int(x.__dlpack_device__()[0]))
+        try:
+            return np.from_dlpack(x)
+        except (BufferError, RuntimeError):  # such as a data type that numpy lacks
+            return _view_by_ffi(name, x)
     except (BufferError, TypeError, RuntimeError, ValueError) as error:
+        if isinstance(error, OperandError):
+            raise
         raise OperandError(f"{name}: {last_line(error)}") from None
+
+
+def _view_by_ffi(name: str, x: Any) -> np.ndarray:
+    tensor = tvm_ffi.from_dlpack(x)
+    _require_cpu(name, tensor.device.dlpack_device_type())
+    try:
+        return np.from_dlpack(tensor)
+    except (BufferError, RuntimeError):
+        if str(tensor.dtype) != "bfloat16":
+            raise
+    dtype = numpy_dtype("bfloat16")
+    strides = tuple(step * dtype.itemsize for step in tensor.strides)
+    return _view_of(tensor, tensor.data_ptr(), tuple(tensor.shape), dtype, strides)
+
+
+def _require_cpu(name: str, kind: int) -> None:
+    if kind != CPU:
+        raise OperandError(f"{name}: on DLPack device {kind}; the CPU's memory is needed")
+
+
+def _same_memory(array: np.ndarray, strides: tuple[int, ...]) -> np.ndarray:
+    """``array`` as something that DLPack exports: numpy keeps what is read-only to itself. The
+    strides of axes of one element, which may be anything, become those that are declared."""
+    if array.flags.writeable and array.strides == strides:
+        return array
+    return _view_of(array, array.ctypes.data, array.shape, array.dtype, strides)
+
+
+def _view_of(
+    owner: Any, address: int, shape: tuple[int, ...], dtype: np.dtype, strides: tuple[int, ...]
+) -> np.ndarray:
+    """An array over memory that ``owner`` keeps alive."""
+    span = sum((extent - 1) * step for extent, step in zip(shape, strides)) + dtype.itemsize
+    memory = (ctypes.c_char * span).from_address(address)
+    memory.owner = owner  # type: ignore[attr-defined]
+    return np.ndarray(shape, dtype, memory, 0, strides)

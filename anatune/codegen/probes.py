@@ -14,20 +14,21 @@ from tvm import tirx
 from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script import builder as T
 
+from anatune.codegen.arithmetic import GROUP_DTYPE, accumulate, imported
 from anatune.codegen.build import PASS_CONFIG
 from anatune.codegen.call import ENTRY
 from anatune.codegen.library import PROBE_ALIGN_BYTES
 from anatune.codegen.target import tvm_target
-from anatune.codegen.vectors import Row, index
-from anatune.plan import CodeTarget
+from anatune.codegen.vectors import index
+from anatune.plan import ARITHMETIC, CodeTarget
 
 
 @dataclass(frozen=True)
 class Probe:
     """A probe to build: what it does, on how many threads, and how many times.
 
-    ``kind``: "multiply_add" runs ``chains`` independent register-only chains of multiply-adds;
-    "read" adds up ``elements`` per thread, ``chains`` vectors at a time; "stride" adds up one
+    ``kind``: "multiply_add" runs ``chains`` independent register-only chains of an ``arithmetic``;
+    "sum" adds products to one vector of sums, so that each waits for the one before; "read" adds up ``elements`` per thread, ``chains`` vectors at a time; "stride" adds up one
     element every ``stride``; "chase" follows ``data`` as a list of subscripts, each read waiting
     for the one before; "clock" is a chain of integer operations of one cycle each; "empty" does
     nothing.
@@ -41,6 +42,7 @@ class Probe:
     chains: int = 1
     elements: int = 1
     stride: int = 1
+    arithmetic: str = ""  # of "multiply_add" and "sum", whose ``dtype`` is its accumulator
 
     @property
     def data_elements(self) -> int:
@@ -51,6 +53,9 @@ class Probe:
         return self.threads * self.chains * self.lanes
 
 
+SUM_VECTORS = 64
+"""Vectors that the "sum" probe reads its products from in turn: 4 KiB at most, in any L1."""
+
 CLOCK_STEPS = 8
 """Dependent additions and exclusive-ors, alternating, per turn of the "clock" probe's loop."""
 
@@ -59,6 +64,7 @@ def build_probe(probe: Probe, target: CodeTarget) -> Any:
     """Compile ``probe``; returns TVM's executable."""
     emit = {
         "multiply_add": _multiply_add,
+        "sum": _sum,
         "read": _read,
         "stride": _stride,
         "chase": _chase,
@@ -83,6 +89,15 @@ def build_probe(probe: Probe, target: CodeTarget) -> Any:
         return tvm.compile(tvm.IRModule({ENTRY: builder.get()}), target=tvm_target(target))
 
 
+def _vector(probe: Probe, buffer: Any, start: Any) -> Any:
+    return buffer[_lanes_from(probe, start)]
+
+
+def _lanes_from(probe: Probe, start: Any) -> Any:
+    """Subscripts of a vector's elements; a core without vectors takes one element at a time."""
+    return T.ramp(start, 1, probe.lanes) if probe.lanes > 1 else start
+
+
 @dataclass
 class _Chains:
     """Vector accumulators that live in registers and end in ``out``."""
@@ -92,45 +107,66 @@ class _Chains:
 
     @classmethod
     def zero(cls, probe: Probe) -> _Chains:
-        buffer = T.alloc_buffer((probe.chains, probe.lanes), probe.dtype, scope="local")
-        chains = cls(probe, buffer)
-        row = Row(probe.lanes, probe.lanes, probe.dtype)
+        chains = cls(probe, T.alloc_buffer((probe.chains, probe.lanes), probe.dtype, scope="local"))
+        scalar = tirx.const(0, probe.dtype)
         for c in range(probe.chains):
-            chains.put(c, row.zero())
+            chains.put(c, T.broadcast(scalar, probe.lanes) if probe.lanes > 1 else scalar)
         return chains
 
     def get(self, chain: int) -> Any:
-        return self.buffer[chain, T.ramp(0, 1, self.probe.lanes)]
+        return self.buffer[chain, _lanes_from(self.probe, index(0))]
 
     def put(self, chain: int, value: Any) -> None:
-        T.buffer_store(self.buffer, value, [chain, T.ramp(0, 1, self.probe.lanes)])
+        T.buffer_store(self.buffer, value, [chain, _lanes_from(self.probe, index(0))])
 
     def write(self, out: Any, thread: Any) -> None:
-        row = Row(self.probe.lanes, self.probe.lanes, self.probe.dtype)
         for c in range(self.probe.chains):
-            row.store(out, ((thread * self.probe.chains + c) * self.probe.lanes,), 0, self.get(c))
+            start = (thread * self.probe.chains + c) * self.probe.lanes
+            T.buffer_store(out, self.get(c), [_lanes_from(self.probe, start)])
 
 
 def _multiply_add(probe: Probe, data: Any, out: Any, thread: Any) -> None:
-    row = Row(probe.lanes, probe.lanes, probe.dtype)
-    factor = T.bind(row.load(data, (0,), 0))
-    addend = T.bind(row.load(data, (probe.lanes,), 0))
+    """A chain goes through the product where that is an instruction of its own, or could be: a
+    product of what never changes would be taken once, and plain additions timed."""
+    arithmetic = ARITHMETIC[probe.arithmetic]
+    through_product = arithmetic.group == 1 or arithmetic.instructions > 1
+    factor, other = (T.bind(_vector(probe, data, index(i * probe.lanes))) for i in range(2))
     chains = _Chains.zero(probe)
-    with T.serial(0, index(probe.repeats)):
+    with imported(arithmetic, probe.lanes), T.serial(0, index(probe.repeats)):
         for c in range(probe.chains):
-            chains.put(c, chains.get(c) * factor + addend)
+            sums, a = (other, chains.get(c)) if through_product else (chains.get(c), other)
+            chains.put(c, _accumulated(probe, sums, a, factor))
     chains.write(out, thread)
 
 
+def _sum(probe: Probe, data: Any, out: Any, thread: Any) -> None:
+    factor = T.bind(_vector(probe, data, index(0)))
+    chains = _Chains.zero(probe)
+    with imported(ARITHMETIC[probe.arithmetic], probe.lanes):
+        with T.serial(0, index(probe.repeats)) as i:
+            a = _vector(probe, data, i % SUM_VECTORS * probe.lanes)
+            chains.put(0, _accumulated(probe, chains.get(0), a, factor))
+    chains.write(out, thread)
+
+
+def _accumulated(probe: Probe, sums: Any, a: Any, b: Any) -> Any:
+    """``sums`` plus the products of ``a`` and ``b``, vectors of the probe's type read as others."""
+    arithmetic = ARITHMETIC[probe.arithmetic]
+    if arithmetic.group > 1:
+        stored = "uint16" if arithmetic.b == "bfloat16" else arithmetic.b
+        a = T.reinterpret(f"{GROUP_DTYPE}x{probe.lanes}", a)
+        b = T.reinterpret(f"{stored}x{arithmetic.group * probe.lanes}", b)
+    return accumulate(arithmetic, sums, a, b, probe.lanes)
+
+
 def _read(probe: Probe, data: Any, out: Any, thread: Any) -> None:
-    row = Row(probe.lanes, probe.lanes, probe.dtype)
     step = probe.chains * probe.lanes
     chains = _Chains.zero(probe)
     with T.serial(0, index(probe.repeats)):
         with T.serial(0, index(probe.elements // step)) as i:
             for c in range(probe.chains):
                 where = thread * probe.elements + i * step + c * probe.lanes
-                chains.put(c, chains.get(c) + row.load(data, (where,), 0))
+                chains.put(c, chains.get(c) + _vector(probe, data, where))
     chains.write(out, thread)
 
 

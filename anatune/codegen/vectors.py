@@ -29,38 +29,27 @@ class Row:
 
     columns: int
     lanes: int
-    dtype: str
 
     @property
     def vectors(self) -> int:
         return -(-self.columns // self.lanes)
 
-    @property
-    def vector_dtype(self) -> str:
-        return f"{self.dtype}x{self.lanes}"
-
-    def zero(self) -> Any:
-        return T.broadcast(tirx.const(0, self.dtype), self.lanes)
-
     def load(self, buffer: Any, where: tuple[Any, ...], vector: int) -> Any:
         """Vector number ``vector`` of the row starting at ``where``; absent lanes read as 0."""
-        *outer, column = where
-        ramp = T.ramp(column + vector * self.lanes, 1, self.lanes)
+        where = self._lanes_at(where, vector)
         mask = self._mask(vector)
         if mask is None:
-            where = (*outer, ramp)
             return buffer[where]
-        return T.masked_load(self.vector_dtype, buffer, *outer, ramp, mask)
+        return T.masked_load(f"{buffer.dtype}x{self.lanes}", buffer, *where, mask)
 
     def store(self, buffer: Any, where: tuple[Any, ...], vector: int, value: Any) -> None:
         """Write vector number ``vector`` of the row starting at ``where``; absent lanes stay."""
-        *outer, column = where
-        ramp = T.ramp(column + vector * self.lanes, 1, self.lanes)
+        where = self._lanes_at(where, vector)
         mask = self._mask(vector)
         if mask is None:
-            T.buffer_store(buffer, value, [*outer, ramp])
+            T.buffer_store(buffer, value, list(where))
         else:
-            T.evaluate(T.masked_store(buffer, value, *outer, ramp, mask))
+            T.evaluate(T.masked_store(buffer, value, *where, mask))
 
     def prefetch(self, buffer: Any, where: tuple[Any, ...], vector: int) -> None:
         """Ask for the line where vector number ``vector`` of a row begins, to be written soon."""
@@ -68,6 +57,10 @@ class Row:
         first = (*outer, column + vector * self.lanes)
         address = T.address_of(buffer[first])
         T.evaluate(T.call_llvm_intrin("void", "llvm.prefetch", address, FOR_WRITING, KEEP, DATA))
+
+    def _lanes_at(self, where: tuple[Any, ...], vector: int) -> tuple[Any, ...]:
+        *outer, column = where
+        return (*outer, T.ramp(column + vector * self.lanes, 1, self.lanes))
 
     def _mask(self, vector: int) -> Any | None:
         present = min(self.lanes, self.columns - vector * self.lanes)

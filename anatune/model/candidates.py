@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import product
+from math import inf
 from numbers import Integral
 from typing import Any
 
@@ -15,12 +16,34 @@ from anatune.model.cache_blocks import clamped_blocks, default_kc, kc_half_l1, r
 from anatune.model.energy import static_joules
 from anatune.model.estimate import least_cycles, predict, prefetch_pays
 from anatune.model.machine import machine
-from anatune.model.registers import check_tile, legal_tiles
-from anatune.plan import CacheBlocks, CodeTarget, Estimate, GemmPlan, MicroTile, Storage, ThreadGrid
+from anatune.model.registers import check_tile, legal_tiles, streaming_tiles
+from anatune.plan import (
+    Arithmetic,
+    CacheBlocks,
+    CodeTarget,
+    Estimate,
+    GemmPlan,
+    MicroTile,
+    Order,
+    Storage,
+    ThreadGrid,
+    arithmetics,
+)
 from anatune.workload import Matmul
+from anatune.workload.dtypes import ELEMENT_BYTES
 
 Ranked = tuple[GemmPlan, Estimate]
-Shape = tuple[MicroTile, ThreadGrid]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What is decided first: everything but blocks and storage."""
+
+    arithmetic: Arithmetic
+    order: Order
+    tile: MicroTile
+    grid: ThreadGrid
+
 
 KC_STRETCHES = (2, 4, 8, 16)
 """Multiples of the model's kc that are candidates too: a longer B_r streams from L2, and C moves
@@ -88,7 +111,7 @@ def rank(
     check_objective(objective)
     count = thread_count(profile, threads)
     shapes = _shapes(profile, workload, count)
-    plans = (plan for shape in shapes for plan in _plans(profile, workload, *shape))
+    plans = (plan for shape in shapes for plan in _plans(profile, workload, shape))
     return _ordered(profile, plans, objective)
 
 
@@ -105,18 +128,16 @@ def best(
         return rank(profile, workload, threads, objective)
 
     def sketch(shape: Shape) -> float:
-        return min(
-            (predict(profile, plan).seconds for plan in _sketches(profile, workload, *shape)),
-            default=float("inf"),
-        )
+        sketches = _sketches(profile, workload, shape)
+        return min((predict(profile, plan).seconds for plan in sketches), default=inf)
 
     shapes = _shapes(profile, workload, thread_count(profile, threads))
-    shapes.sort(key=lambda shape: _least_seconds(profile, workload, *shape))
+    shapes.sort(key=lambda shape: _least_seconds(profile, workload, shape))
     in_order = sorted(shapes[:SKETCHED], key=sketch)
     promising = _mixed(in_order)[:PROMISING]
-    light = [shape for shape in in_order if _is_light(shape[0], shapes)][:1]
+    light = [shape for shape in in_order if _is_light(shape, shapes)][:1]
     promising += [shape for shape in light if shape not in promising]
-    plans = (plan for shape in promising for plan in _plans(profile, workload, *shape))
+    plans = (plan for shape in promising for plan in _plans(profile, workload, shape))
     return _ordered(profile, plans, objective)
 
 
@@ -127,8 +148,8 @@ def shortlist(ranked: Sequence[Ranked], count: int) -> list[Ranked]:
     prefetchers; the best of each other width, as widths differ in what they ask of ports and links;
     then the order of the ranking. Of one register tile at most `PER_TILE` plans are taken.
     """
-    shapes = [(plan.tile, plan.grid) for plan, _ in ranked]
-    light = [r for r in ranked if _is_light(r[0].tile, shapes)]
+    shapes = [Shape(p.multiply, p.order, p.tile, p.grid) for p, _ in ranked]
+    light = [r for r, shape in zip(ranked, shapes) if _is_light(shape, shapes)]
     widths = {r[0].tile.nr: r for r in reversed(ranked)}  # the best of each stays
     by_width = sorted(widths.values(), key=ranked.index)
     taken: Counter[MicroTile] = Counter()
@@ -141,15 +162,19 @@ def shortlist(ranked: Sequence[Ranked], count: int) -> list[Ranked]:
     return chosen
 
 
-def _is_light(tile: MicroTile, shapes: Sequence[Shape]) -> bool:
-    """Whether ``tile`` leaves registers free that the largest of ``shapes`` needs."""
-    most = max(t.accumulators for t, _ in shapes)
-    return tile.accumulators <= LIGHT_SHARE * most
+def _is_light(shape: Shape, shapes: Sequence[Shape]) -> bool:
+    """Whether a tile that keeps C leaves registers free that the largest of ``shapes`` needs."""
+    if shape.order.in_registers != "C":
+        return False
+    most = max(s.tile.accumulators for s in shapes if s.order.in_registers == "C")
+    return shape.tile.accumulators <= LIGHT_SHARE * most
 
 
 def check_plan(profile: Profile, plan: GemmPlan) -> None:
     """Raise IllegalPlan, with the numbers, for a plan that the machine cannot hold."""
-    check_tile(plan.tile, profile.core, plan.workload.element_bytes)
+    check_tile(
+        plan.tile, profile.core, ELEMENT_BYTES[plan.multiply.accumulator], plan.order
+    )
     require(
         plan.grid.threads <= profile.usable_threads,
         f"grid = {plan.grid.rows}x{plan.grid.columns}: {plan.grid.threads} threads, profile "
@@ -165,131 +190,213 @@ def _ordered(profile: Profile, plans: Iterator[GemmPlan], objective: str) -> lis
 
 
 def _shapes(profile: Profile, workload: Matmul, threads: int) -> list[Shape]:
-    """Register tiles no larger than the product, each with the thread grids that it can feed."""
-    lanes = profile.core.lanes(workload.element_bytes)
+    """Every arithmetic, order and tile no larger than the product, each with grids it can feed."""
+    target = CodeTarget.of(profile.target)
+    found = []
+    for arithmetic in arithmetics(workload, target):
+        for order in Order if arithmetic.group == 1 else (Order.B3A2C0, Order.A3B2C0):
+            for tile in _tiles(profile, workload, arithmetic, order):
+                grids = _grids(workload, arithmetic, order, tile, threads)
+                found += [Shape(arithmetic, order, tile, grid) for grid in grids]
+    return found
+
+
+def _tiles(
+    profile: Profile, workload: Matmul, arithmetic: Arithmetic, order: Order
+) -> list[MicroTile]:
+    size = ELEMENT_BYTES[arithmetic.accumulator]
+    if order.in_registers == "C":
+        tiles = legal_tiles(profile.core, size)
+    else:
+        tiles = streaming_tiles(profile.core, size, order)
+    lanes = profile.core.lanes(size)
     widest = -(-workload.n // lanes) * lanes
-    tiles = [
-        t
-        for t in legal_tiles(profile.core, workload.element_bytes)
-        if t.mr <= workload.m and t.nr <= widest
+    return [
+        t for t in tiles if t.mr <= workload.m and t.nr <= widest and t.kr <= workload.k
     ]
-    return [(t, g) for t in tiles for g in _grids(workload, t, threads)]
 
 
-def _grids(workload: Matmul, tile: MicroTile, threads: int) -> list[ThreadGrid]:
+def _grids(
+    workload: Matmul, arithmetic: Arithmetic, order: Order, tile: MicroTile, threads: int
+) -> list[ThreadGrid]:
     """Grids of ``threads``, half of them, and so on, that leave every thread a tile of its own."""
     row_tiles, column_tiles = -(-workload.m // tile.mr), -(-workload.n // tile.nr)
+    most_deep = -(-workload.k // arithmetic.group) if order.in_registers == "C" else 1
     counts = {max(1, threads >> halvings) for halvings in range(threads.bit_length())}
-    return [
-        ThreadGrid(rows=rows, columns=count // rows)
-        for count in sorted(counts)
-        for rows in range(1, count + 1)
-        if count % rows == 0 and rows <= row_tiles and count // rows <= column_tiles
-    ]
+    grids = []
+    for count in sorted(counts):
+        for batch in _divisors(count, workload.batch):
+            for depth in _divisors(count // batch, most_deep):
+                over_c = count // batch // depth
+                for rows in _divisors(over_c, row_tiles):
+                    if over_c // rows <= column_tiles:
+                        columns = over_c // rows
+                        grids.append(
+                            ThreadGrid(rows=rows, columns=columns, depth=depth, batch=batch)
+                        )
+    return grids
 
 
-def _plans(
-    profile: Profile, workload: Matmul, tile: MicroTile, grid: ThreadGrid
-) -> Iterator[GemmPlan]:
-    """Plans of one tile and grid: each kc worth trying, each operand packed or in place."""
+def _divisors(number: int, most: int) -> list[int]:
+    return [d for d in range(1, min(number, most) + 1) if number % d == 0]
+
+
+def _plans(profile: Profile, workload: Matmul, shape: Shape) -> Iterator[GemmPlan]:
+    """Plans of one shape: each kc worth trying, each operand packed or in place."""
     seen = set()
-    for limit in _kc_limits(profile, workload, tile, grid):
-        plan = _plan(profile, workload, tile, grid, limit)
-        if plan is None or plan.blocks.kc in seen:
+    for limit in _along_limits(profile, shape):
+        plan = _plan(profile, workload, shape, limit)
+        if plan is None or plan.blocks in seen:
             continue
-        seen.add(plan.blocks.kc)
-        storages = CONSTANT if workload.constant_b else PER_CALL
-        for a, b in product((Storage.IN_PLACE, Storage.PACKED), storages):
-            yield replace(plan, a=a, b=b)
-        for blocks in {_streaming_a(plan), _narrow(plan)} - {plan.blocks}:
-            for b in (storages[0], storages[-1]):
-                yield replace(plan, b=b, blocks=blocks)
+        seen.add(plan.blocks)
+        storages = list(_legal_storages(plan))
+        yield from (replace(plan, a=a, b=b) for a, b in storages)
+        read_first = [pair for pair in storages if pair[0] is storages[0][0]]
+        for blocks in {_streaming_y(plan), _narrow(plan)} - {plan.blocks}:
+            for a, b in {read_first[0], read_first[-1]}:
+                yield replace(plan, a=a, b=b, blocks=blocks)
 
 
-def _sketches(
-    profile: Profile, workload: Matmul, tile: MicroTile, grid: ThreadGrid
-) -> Iterator[GemmPlan]:
-    """Two plans that tell what a tile and grid are good for: kc by the rule, and the longest."""
-    limits = _kc_limits(profile, workload, tile, grid)
+def _sketches(profile: Profile, workload: Matmul, shape: Shape) -> Iterator[GemmPlan]:
+    """A few plans that tell what a shape is good for: kc by the rule, and the longest."""
+    limits = _along_limits(profile, shape)
     for limit in {limits[0], max(limits)}:
-        plan = _plan(profile, workload, tile, grid, limit)
+        plan = _plan(profile, workload, shape, limit)
         if plan is not None:
-            packed = Storage.PACKED_AHEAD if workload.constant_b else Storage.PACKED_ON_FIRST_USE
-            yield replace(plan, b=packed)
+            storages = list(_legal_storages(plan))
+            read_first = [pair for pair in storages if pair[0] is storages[0][0]]
+            yield from (replace(plan, a=a, b=b) for a, b in {read_first[0], read_first[-1]})
 
 
-def _kc_limits(
-    profile: Profile, workload: Matmul, tile: MicroTile, grid: ThreadGrid
-) -> tuple[int, ...]:
-    """The model's kc, multiples of it, and the half-L1 rule of hand-tuned libraries."""
-    l1 = machine(profile, grid.threads).l1
-    by_rule = default_kc(l1, tile, workload.element_bytes)
-    half = kc_half_l1(l1, tile, workload.element_bytes)
-    return (by_rule, *(s * by_rule for s in KC_STRETCHES), max(1, half))
+def _legal_storages(plan: GemmPlan) -> Iterator[tuple[Storage, Storage]]:
+    """Ways for A and B to reach the micro-kernel of ``plan``, in place first."""
+    of_b = CONSTANT if plan.workload.constant_b else PER_CALL
+    for a, b in product((Storage.IN_PLACE, Storage.PACKED), of_b):
+        if plan.may_store(a, b):
+            yield a, b
 
 
-def _streaming_a(plan: GemmPlan) -> CacheBlocks:
-    """Blocks for which a micro-panel of B stays and all of A streams past it: one block of rows.
+def _roles(shape: Shape) -> MicroTile:
+    """The tile as the paper's formulas have it: mr for what only Y has, nr for what only X has."""
+    first, last = shape.order.inner
+    size = {"m": shape.tile.mr, "n": shape.tile.nr, "k": shape.tile.kr}
+    return MicroTile(mr=size[last], nr=size[first], lanes=1)
 
-    The paper keeps A_c in L2 instead; where the link out of the next level feeds A fast enough this
+
+def _unit(shape: Shape, dim: str) -> int:
+    """What a block along ``dim`` is a multiple of."""
+    tile = shape.tile
+    return {"m": tile.mr, "n": tile.nr, "k": max(tile.kr, shape.arithmetic.group)}[dim]
+
+
+def _element_bytes(shape: Shape) -> int:
+    """Bytes of an element where the formulas know but one kind: the larger of A's and B's."""
+    return max(ELEMENT_BYTES[shape.arithmetic.a], ELEMENT_BYTES[shape.arithmetic.b])
+
+
+def _along_limits(profile: Profile, shape: Shape) -> tuple[int, ...]:
+    """The model's kc, multiples of it, and the half-L1 rule of hand-tuned libraries.
+
+    Where A or B stays in registers, the same of what the micro-kernel runs along.
+    """
+    l1 = machine(profile, shape.grid.threads).l1
+    tile, size = _roles(shape), _element_bytes(shape)
+    by_rule, half = default_kc(l1, tile, size), kc_half_l1(l1, tile, size)
+    unit = _unit(shape, shape.order.along)
+    limits = (by_rule, *(s * by_rule for s in KC_STRETCHES), half)
+    return tuple(max(unit, limit) for limit in limits)
+
+
+def _with_blocks(blocks: CacheBlocks, extents: dict[str, int]) -> CacheBlocks:
+    return replace(blocks, **{f"{dim}c": extent for dim, extent in extents.items()})
+
+
+def _streaming_y(plan: GemmPlan) -> CacheBlocks:
+    """Blocks for which X_r stays and all of Y streams past it: in B3A2C0 one block of rows.
+
+    The paper keeps Y_c in L2 instead; where the link out of the next level feeds Y fast enough this
     order spares a long kc the second and later passes over B and C.
     """
-    w = plan.workload
-    mc, nc = min(plan.thread_rows, w.m), min(plan.tile.nr, w.n)
-    return CacheBlocks(kc=plan.blocks.kc, mc=mc, nc=nc)
+    first, last = plan.order.inner
+    whole = _thread_extents(plan)
+    tile = {"m": plan.tile.mr, "n": plan.tile.nr, "k": plan.k_unit}
+    extents = {last: whole[last], first: min(tile[first], whole[first])}
+    return _with_blocks(plan.blocks, extents)
 
 
 def _narrow(plan: GemmPlan) -> CacheBlocks:
-    """Blocks with a B_c that takes a small part of L3: A, C and other cores want the rest of it.
+    """Blocks with an X_c that takes a small part of L3: the others and other cores want the rest.
 
-    The paper fills L3 with B_c; where all of A and C stream past it does not stay there.
+    The paper fills L3 with X_c; where all of Y and Z stream past it does not stay there.
     """
-    nc = round_up(-(-plan.blocks.nc // NARROW), plan.tile.nr)
-    return replace(plan.blocks, nc=min(nc, plan.blocks.nc))
+    first, _ = plan.order.inner
+    tile = {"m": plan.tile.mr, "n": plan.tile.nr, "k": plan.k_unit}[first]
+    now = {"m": plan.blocks.mc, "n": plan.blocks.nc, "k": plan.blocks.kc}[first]
+    return _with_blocks(plan.blocks, {first: min(now, round_up(-(-now // NARROW), tile))})
 
 
 def _mixed(shapes: Sequence[Shape]) -> list[Shape]:
-    """``shapes`` in order, but only the first `PER_WIDTH` of each width of tile."""
-    seen: Counter[int] = Counter()
+    """``shapes`` in order, but only the first `PER_WIDTH` of each order and width of tile."""
+    seen: Counter[tuple[Order, int]] = Counter()
     kept = []
-    for tile, grid in shapes:
-        seen[tile.nr] += 1
-        if seen[tile.nr] <= PER_WIDTH:
-            kept.append((tile, grid))
+    for shape in shapes:
+        kind = (shape.order, shape.tile.nr)
+        seen[kind] += 1
+        if seen[kind] <= PER_WIDTH:
+            kept.append(shape)
     return kept
 
 
-def _plan(
-    profile: Profile, workload: Matmul, tile: MicroTile, grid: ThreadGrid, kc: int | None
-) -> GemmPlan | None:
-    """The plan of one tile, grid and limit of kc, or None where no cache block fits."""
-    m, n = _thread_extents(workload, tile, grid)
+def _plan(profile: Profile, workload: Matmul, shape: Shape, along: int) -> GemmPlan | None:
+    """The plan of one shape and limit of kc, or None where no cache block fits."""
+    order, tile, grid = shape.order, shape.tile, shape.grid
+    first, last = order.inner
+    extents = _shares(workload, shape)
     try:
-        blocks = clamped_blocks(
-            profile, tile, m, n, workload.k, workload.element_bytes,
-            kc=kc, threads=grid.threads, sharing_m=1,
+        roles = clamped_blocks(
+            profile, _roles(shape), extents[last], extents[first], extents[order.along],
+            _element_bytes(shape), kc=along, threads=grid.threads, sharing_m=1,
+            k_unit=_unit(shape, order.along),
         )  # fmt: skip
     except IllegalPlan:
         return None
+    by_dim = {last: roles.mc, first: roles.nc, order.along: roles.kc}
     plan = GemmPlan(
         workload=workload,
         target=CodeTarget.of(profile.target),
         tile=tile,
-        blocks=blocks,
+        blocks=CacheBlocks(mc=by_dim["m"], nc=by_dim["n"], kc=by_dim["k"]),
+        arithmetic=shape.arithmetic.name,
+        order=order,
+        a=Storage.PACKED,
+        b=Storage.PACKED_AHEAD if workload.constant_b else Storage.PACKED,
         grid=grid,
     )
-    return replace(plan, prefetch_c=prefetch_pays(plan, machine(profile, grid.threads)))
-
-
-def _thread_extents(workload: Matmul, tile: MicroTile, grid: ThreadGrid) -> tuple[int, int]:
-    """Rows and columns of C of the thread that has most of them."""
-    rows = -(-workload.m // (tile.mr * grid.rows)) * tile.mr
-    columns = -(-workload.n // (tile.nr * grid.columns)) * tile.nr
-    return min(rows, workload.m), min(columns, workload.n)
-
-
-def _least_seconds(profile: Profile, workload: Matmul, tile: MicroTile, grid: ThreadGrid) -> float:
-    """Seconds, not cycles: the clock differs between one thread and several."""
     here = machine(profile, grid.threads)
-    m, n = _thread_extents(workload, tile, grid)
-    return (here.barrier_cycles + least_cycles(tile, m, n, workload.k, here)) / here.hz
+    return replace(plan, prefetch_c=order.in_registers == "C" and prefetch_pays(plan, here))
+
+
+def _shares(workload: Matmul, shape: Shape) -> dict[str, int]:
+    """Rows and columns of C and steps of the thread that has most of them."""
+    parts = {"m": shape.grid.rows, "n": shape.grid.columns, "k": shape.grid.depth}
+    whole = {"m": workload.m, "n": workload.n, "k": workload.k}
+    units = {dim: _unit(shape, dim) for dim in parts}
+    return {
+        dim: min(whole[dim], -(-whole[dim] // (units[dim] * parts[dim])) * units[dim])
+        for dim in parts
+    }
+
+
+def _thread_extents(plan: GemmPlan) -> dict[str, int]:
+    w = plan.workload
+    shares = {"m": plan.thread_rows, "n": plan.thread_columns, "k": plan.thread_depth}
+    whole = {"m": w.m, "n": w.n, "k": w.k}
+    return {dim: min(share, whole[dim]) for dim, share in shares.items()}
+
+
+def _least_seconds(profile: Profile, workload: Matmul, shape: Shape) -> float:
+    """Seconds, not cycles: the clock differs between one thread and several."""
+    here = machine(profile, shape.grid.threads)
+    cycles = least_cycles(shape.tile, shape.arithmetic, shape.order, _shares(workload, shape), here)
+    products = -(-workload.batch // shape.grid.batch)
+    return (here.barrier_cycles + products * cycles) / here.hz

@@ -11,11 +11,15 @@ from anatune.workload import Matmul
 
 PJ = 1e-12
 
-ADD_PJ = {"float32": 0.38, "float64": 0.84}
-MULTIPLY_PJ = {"float32": 1.31, "float64": 6.4}
+ADD_PJ = {"float32": 0.38, "float64": 0.84, "int32": 0.03}
+MULTIPLY_PJ = {
+    "float32": 1.31, "float64": 6.4, "float16": 0.34, "bfloat16": 0.21,
+    "int32": 1.48, "int16": 0.37, "int8": 0.07, "uint8": 0.07,
+}  # fmt: skip
 """Energy of one operation, 7 nm (Jouppi et al., "Ten lessons from three generations shaped Google's
 TPUv4i", ISCA 2021, table 2). float64 is not in the table: assumed in proportion to the significand,
-53 bits to 24, for an addition and to its square for a multiplication."""
+53 bits to 24, for an addition and to its square for a multiplication; int16 likewise between int8
+and int32."""
 
 BYTE_PJ = {"L2": 1.75, "L3": 10.0, "memory": 162.0}
 """Energy per byte out of a level, pJ: 1 MiB SRAM and DDR of the same table; L3 is the SRAM's times
@@ -28,7 +32,7 @@ divided by its cores; reading a socket's energy counter would settle it."""
 
 def joules(workload: Matmul, bytes_moved: dict[str, float], seconds: float, threads: int) -> float:
     """Modelled energy of one run, joules; ``bytes_moved`` by the level that they come out of."""
-    operation = ADD_PJ[workload.dtype] + MULTIPLY_PJ[workload.dtype]
+    operation = ADD_PJ[workload.accumulator] + MULTIPLY_PJ[workload.dtype]
     dynamic = workload.flops / 2 * operation + sum(BYTE_PJ[k] * v for k, v in bytes_moved.items())
     return dynamic * PJ + static_joules(seconds, threads)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import gcd
 
 from anatune.hwprofile.profile import Profile
@@ -9,7 +10,9 @@ from anatune.model.energy import joules
 from anatune.model.machine import Machine, machine
 from anatune.model.residency import keeps
 from anatune.model.traffic import Extents, Panels, Traffic, traffic
-from anatune.plan import Estimate, GemmPlan, MicroTile, Storage
+from anatune.plan import Arithmetic, Estimate, GemmPlan, MicroTile, Order, Storage
+from anatune.workload.expression import Apply, Expression
+from anatune.workload.dtypes import ELEMENT_BYTES
 
 OVERLAP = 4.0
 """Exponent p of T = (sum T_i^p)^(1/p): 1 adds the terms (ECM), infinity takes the largest
@@ -36,19 +39,30 @@ ROW_START = 0.17
 tiles of one to four rows, where nothing hides it, showed up to 10 of L2's 17 cycles."""
 
 TRANSPOSE_CYCLES = 0.33
-"""Cycles per element of A that is packed: LLVM makes vector shuffles of the copy; fitted."""
+"""Cycles per group of neighbours along k that is packed: LLVM makes vector shuffles of the copy;
+fitted."""
+
+INTERLEAVE_OPS = 2
+"""Vector operations per row that is interleaved with others into groups: a shift and an or."""
+
+EPILOGUE_OPS = {
+    "exp": 14, "tanh": 22, "erf": 30, "sigmoid": 20, "gelu": 33, "gelu_tanh": 27, "silu": 21,
+    "sqrt": 8, "div": 8, "clip": 2,
+}  # fmt: skip
+"""Vector operations of a function of an epilogue; the others are one. Counted in the code that is
+generated for them; a division takes that long on current cores."""
 
 
 def predict(profile: Profile, plan: GemmPlan) -> Estimate:
     """The estimate of ``plan`` on ``profile``: the time of the busiest thread.
 
-    T = sum over tiles of k (T_fma^p + T_loads^p + T_data^p)^(1/p)
-      + T_tiles + T_C + T_packing + T_shared + T_threads
+    T = products * (sum over tiles of k (T_multiply^p + T_loads^p + T_data^p)^(1/p)
+      + T_tiles + T_C + T_packing + T_epilogue + T_shared) + T_threads + T_adding_up
     with T_data = T_L2 + T_L3 + T_memory + T_rows + T_tlb, all per step along k.
     """
     here = machine(profile, plan.grid.threads)
     x, panels, moved = _moves(plan, here)
-    kinds = tile_kinds(plan.tile, x.m, x.n)
+    work = _work(plan, x, here)
     data = {
         "L2 bandwidth": moved.l1 / (here.l2_rate * LINK_SHARE),
         "L3 bandwidth": moved.l2 / (here.l3_rate * LINK_SHARE),
@@ -57,18 +71,24 @@ def predict(profile: Profile, plan: GemmPlan) -> Estimate:
         "TLB misses": tlb_cycles(plan, x, here),
     }
     added = {
-        "tile starts": tile_cycles(plan, kinds, x, here),
+        "tile starts": work.starts,
         "C": c_cycles(plan, x, moved, here),
         "packing": packing_cycles(plan, x, panels, here),
+        "epilogue": epilogue_cycles(plan, x, here),
         "shared lines of C": shared_line_cycles(plan, x, here),
-        "threads": here.barrier_cycles,
     }
-    loops = loop_cycles(kinds, x, here, sum(data.values()))
-    ports = {
-        "multiply-add units": fma_cycles(kinds, x.k, here),
-        "load ports": load_cycles(kinds, x.k, here),
-    }
-    return _estimate(plan, here, loops + sum(added.values()), {**ports, **data, **added}, moved)
+    once = {"threads": here.barrier_cycles, "adding up": adding_up_cycles(plan, here)}
+    ports = {"multiply-add units": work.multiply, "load ports": work.loads}
+    if work.stores:
+        ports["store ports"] = work.stores
+    each = work.loops(sum(data.values())) + sum(added.values())
+    terms = {name: x.products * c for name, c in {**ports, **data, **added}.items()}
+    shown = {name: c for name, c in {**terms, **once}.items() if c or name not in RARE}
+    return _estimate(plan, here, x.products * each + sum(once.values()), shown, moved)
+
+
+RARE = ("epilogue", "adding up")
+"""Terms that are left out where they are nothing."""
 
 
 def _moves(plan: GemmPlan, here: Machine) -> tuple[Extents, Panels, Traffic]:
@@ -78,13 +98,128 @@ def _moves(plan: GemmPlan, here: Machine) -> tuple[Extents, Panels, Traffic]:
     return x, panels, traffic(plan, x, panels, here.l1, here.l2, here.l3, here.page_bytes)
 
 
-def fma_step(rows: int, vectors: int, here: Machine) -> float:
+@dataclass(frozen=True)
+class Pieces:
+    """So many runs of ``turns`` steps, each of which takes so many cycles of each kind of port."""
+
+    count: float
+    turns: float
+    multiply: float
+    loads: float
+    stores: float = 0.0
+
+
+@dataclass(frozen=True)
+class Work:
+    """What the ports have to do for one product, in cycles; ``starts`` of tiles come on top."""
+
+    pieces: tuple[Pieces, ...]
+    starts: float
+
+    @property
+    def multiply(self) -> float:
+        return sum(p.count * p.turns * p.multiply for p in self.pieces)
+
+    @property
+    def loads(self) -> float:
+        return sum(p.count * p.turns * p.loads for p in self.pieces)
+
+    @property
+    def stores(self) -> float:
+        return sum(p.count * p.turns * p.stores for p in self.pieces)
+
+    def loops(self, data_cycles: float) -> float:
+        """Cycles of all loops; what comes from beyond L1 is spread over them evenly.
+
+        Overlapped piece by piece: a low edge tile waits for its data though whole tiles hide it.
+        """
+        data = data_cycles / sum(p.count * p.turns for p in self.pieces)
+        total: float = sum(
+            p.count * p.turns
+            * (p.multiply**OVERLAP + p.loads**OVERLAP + p.stores**OVERLAP + data**OVERLAP)
+            ** (1 / OVERLAP)
+            for p in self.pieces
+        )
+        return total
+
+
+def _work(plan: GemmPlan, x: Extents, here: Machine) -> Work:
+    if plan.order.in_registers == "C":
+        return _work_of_c_tiles(plan, x, here)
+    return _work_of_streams(plan, x, here)
+
+
+def _work_of_c_tiles(plan: GemmPlan, x: Extents, here: Machine) -> Work:
+    """Tiles that keep C: a step along k issues mr*nv multiplies and loads mr + nv operands."""
+    kinds = tile_kinds(plan.tile, x.m, x.n)
+    pieces = tuple(
+        Pieces(
+            count=count,
+            turns=x.groups,
+            multiply=multiply_step(rows, vectors, plan.multiply, here),
+            loads=load_step(rows, vectors, here),
+        )
+        for count, rows, vectors in kinds
+    )
+    return Work(pieces, tile_cycles(plan, kinds, x, here))
+
+
+def _work_of_streams(plan: GemmPlan, x: Extents, here: Machine) -> Work:
+    extents = (x.m, x.n, x.k)
+    pieces = _stream_pieces(plan.tile, plan.multiply, plan.order, extents, here)
+    return Work(pieces, TILE_START_CYCLES * sum(p.count for p in pieces))
+
+
+def _stream_pieces(
+    tile: MicroTile, arithmetic: Arithmetic, order: Order, extents: tuple[int, int, int],
+    here: Machine,
+) -> tuple[Pieces, ...]:
+    """Tiles that keep A or B: a step along n or m takes a vector of C in, and puts it back.
+
+    Sums of one step wait for each other, those of the next do not: units and ports are the limit.
+    """  # fmt: skip
+    m, n, k = extents
+    rate, _ = rate_of(arithmetic, here)
+    vectors = -(-n // tile.lanes)
+    if order.in_registers == "A":
+        turns, sides = vectors, _parts(m, tile.mr)
+    else:
+        turns, sides = m, _parts(vectors, tile.vectors)
+    return tuple(
+        Pieces(
+            count=count * deep,
+            turns=turns,
+            multiply=sums * steps / rate,
+            loads=(sums + steps) / here.loads,
+            stores=sums / here.stores,
+        )
+        for count, sums in sides
+        for deep, steps in _parts(k, tile.kr)
+    )
+
+
+def _parts(extent: int, tile: int) -> list[tuple[int, int]]:
+    """How many tiles of which size cover ``extent``."""
+    return [(c, size) for c, size in ((extent // tile, tile), (1, extent % tile)) if c and size]
+
+
+def rate_of(arithmetic: Arithmetic, here: Machine) -> tuple[float, float]:
+    """Vectors of sums that are added to per cycle, and cycles from one sum to the next."""
+    dot = here.core.dot(arithmetic.name)
+    known = dot is not None and dot.per_cycle
+    per_cycle = dot.per_cycle if dot and known else here.fma_per_cycle / arithmetic.instructions
+    latency = (dot.latency_cycles if dot else None) or here.fma_latency
+    return per_cycle or here.fma_per_cycle, latency
+
+
+def multiply_step(rows: int, vectors: int, arithmetic: Arithmetic, here: Machine) -> float:
     """Cycles of a tile's multiply-adds in one step along k: it issues mr*nv of them, N a cycle.
 
-    Each accumulator takes one FMA a step and waits for the one before, so a step takes L at least
-    (Low et al., register step, from the other side).
+    Each accumulator takes one a step and waits for the one before, so a step takes L at least (Low
+    et al., register step, from the other side).
     """
-    return max(rows * vectors / here.fma_per_cycle, here.fma_latency)
+    rate, latency = rate_of(arithmetic, here)
+    return max(rows * vectors / rate, latency)
 
 
 def load_step(rows: int, vectors: int, here: Machine) -> float:
@@ -92,32 +227,15 @@ def load_step(rows: int, vectors: int, here: Machine) -> float:
     return (rows + vectors) / here.loads
 
 
-def loop_cycles(kinds: list[TileKind], x: Extents, here: Machine, data_cycles: float) -> float:
-    """Cycles of all tiles' loops along k; what comes from beyond L1 is spread over them evenly.
-
-    Overlapped tile by tile: a low edge tile waits for its data though whole tiles hide it.
-    """
-    data_step = data_cycles / (x.k * sum(count for count, _, _ in kinds))
-    step_cycles: float = sum(
-        count
-        * (
-            fma_step(rows, vectors, here) ** OVERLAP
-            + load_step(rows, vectors, here) ** OVERLAP
-            + data_step**OVERLAP
-        )
-        ** (1 / OVERLAP)
-        for count, rows, vectors in kinds
-    )
-    return x.k * step_cycles
-
-
 def _estimate(
     plan: GemmPlan, here: Machine, cycles: float, terms: dict[str, float], moved: Traffic
 ) -> Estimate:
     w, threads = plan.workload, plan.grid.threads
-    peak_cycles = w.flops / (2 * here.fma_per_cycle * plan.tile.lanes * threads)
+    rate, _ = rate_of(plan.multiply, here)
+    peak_cycles = w.flops / (2 * rate * plan.tile.lanes * plan.multiply.group * threads)
     levels_beyond = ((2, "L2"), (3, "L3"), (4, "memory"))
-    bytes_moved = tuple((name, moved.out_of(level) * threads) for level, name in levels_beyond)
+    all_products = plan.thread_batch * threads
+    bytes_moved = tuple((name, moved.out_of(level) * all_products) for level, name in levels_beyond)
     seconds = cycles / here.hz
     return Estimate(
         seconds=seconds,
@@ -140,26 +258,25 @@ def tile_kinds(tile: MicroTile, m: int, n: int) -> list[TileKind]:
     return [(a * b, h, v) for a, h in rows for b, v in columns if a * b and h and v]
 
 
-def least_cycles(tile: MicroTile, m: int, n: int, k: int, here: Machine) -> float:
+def least_cycles(
+    tile: MicroTile, arithmetic: Arithmetic, order: Order, extents: dict[str, int], here: Machine
+) -> float:
     """Cycles that no choice of blocks and packing can avoid: ports, latency, one start a tile."""
+    m, n, k = extents["m"], extents["n"], extents["k"]
+    if order.in_registers != "C":
+        pieces = _stream_pieces(tile, arithmetic, order, (m, n, k), here)
+        starts = TILE_START_CYCLES * sum(p.count for p in pieces)
+        return starts + sum(p.count * p.turns * max(p.multiply, p.loads, p.stores) for p in pieces)
+    groups = -(-k // arithmetic.group)
     return sum(
         count
         * (
             TILE_START_CYCLES
-            + k * max(fma_step(rows, vectors, here), load_step(rows, vectors, here))
+            + groups
+            * max(multiply_step(rows, vectors, arithmetic, here), load_step(rows, vectors, here))
         )
         for count, rows, vectors in tile_kinds(tile, m, n)
     )
-
-
-def fma_cycles(kinds: list[TileKind], k: int, here: Machine) -> float:
-    """Cycles of the multiply-adds of all tiles; edge tiles run at their own, lower rate."""
-    return k * sum(count * fma_step(rows, vectors, here) for count, rows, vectors in kinds)
-
-
-def load_cycles(kinds: list[TileKind], k: int, here: Machine) -> float:
-    """Cycles of the load ports: the loads of all tiles of a kind at the rate of the ports."""
-    return k * sum(load_step(count * rows, count * vectors, here) for count, rows, vectors in kinds)
 
 
 def tile_cycles(plan: GemmPlan, kinds: list[TileKind], x: Extents, here: Machine) -> float:
@@ -195,6 +312,37 @@ def _c_row_starts(x: Extents, moved: Traffic, here: Machine) -> float:
     return x.m * x.column_tiles * (2 * x.k_blocks - 1) * ROW_START * latency
 
 
+def epilogue_cycles(plan: GemmPlan, x: Extents, here: Machine) -> float:
+    """Vector operations of the epilogue on all of C, as fast as multiply-adds, and its arrays."""
+    w = plan.workload
+    if w.stores_sums:
+        return 0.0
+    vectors = x.m * -(-x.n // plan.tile.lanes)
+    narrowing = 0 if w.out_dtype == w.accumulator else 1
+    work = vectors * (_operations(w.expression) + narrowing) / here.fma_per_cycle
+    arrays = [op for op in w.expression.operands if len(op.axes) == 2]
+    size = sum(x.m * x.n * ELEMENT_BYTES[op.dtype] for op in arrays)
+    return work + (size / _link(w.operand_bytes, here) if size else 0.0)
+
+
+def _operations(expression: Expression) -> int:
+    if not isinstance(expression, Apply):
+        return 0
+    own = EPILOGUE_OPS.get(expression.function, 1)
+    return own + sum(map(_operations, expression.arguments))
+
+
+def adding_up_cycles(plan: GemmPlan, here: Machine) -> float:
+    """Sums of ``depth`` threads written, read and added, by one of them."""
+    if plan.grid.depth == 1:
+        return 0.0
+    w = plan.workload
+    elements = w.batch * w.m * w.n * (plan.grid.depth + 1)
+    vectors = elements / plan.tile.lanes
+    size = elements * ELEMENT_BYTES[w.accumulator]
+    return max(vectors / here.loads, size / _link(size, here)) + here.l3_latency
+
+
 def row_start_cycles(plan: GemmPlan, moved: Traffic, here: Machine) -> float:
     """Rows of B read in place start without the prefetcher, which stops at the end of a page.
 
@@ -202,18 +350,22 @@ def row_start_cycles(plan: GemmPlan, moved: Traffic, here: Machine) -> float:
     that fall into the same set of L1 wait for each other: `SAME_SET`, divided by the places within
     a page at which rows start (`residency.strided_lines`).
     """
-    stride = plan.workload.n * plan.workload.element_bytes
+    stride = _stride_of_b(plan)
     new_page = ROW_START * min(1.0, stride / here.page_bytes)
     same_set = SAME_SET * gcd(here.page_bytes, stride) / here.page_bytes
     return moved.row_starts * here.l2_latency * (new_page + same_set)
 
 
+def _stride_of_b(plan: GemmPlan) -> int:
+    """Bytes from one row of a B that is read in place to the next."""
+    return int(plan.workload.ldb or 0) * plan.b_bytes
+
+
 def tlb_cycles(plan: GemmPlan, x: Extents, here: Machine) -> float:
     """Pages of a micro-panel of B read in place, at each pass that needs more than the TLB has."""
-    if plan.b is not Storage.IN_PLACE:
+    if plan.b is not Storage.IN_PLACE or plan.order.in_registers != "C":
         return 0.0
-    stride = plan.workload.n * plan.workload.element_bytes
-    pages = min(plan.blocks.kc, -(-plan.blocks.kc * stride // here.page_bytes))
+    pages = min(plan.blocks.kc, -(-plan.blocks.kc * _stride_of_b(plan) // here.page_bytes))
     if pages + plan.tile.mr <= here.tlb_entries:
         return 0.0
     return pages * here.tlb_miss_cycles * x.row_tiles * x.column_tiles * x.k_blocks
@@ -231,21 +383,45 @@ def shared_line_cycles(plan: GemmPlan, x: Extents, here: Machine) -> float:
 
 def packing_cycles(plan: GemmPlan, x: Extents, panels: Panels, here: Machine) -> float:
     """Copies of A and B: what the ports take, or the links out of and into the caches if longer."""
-    s, lanes = plan.workload.element_bytes, plan.tile.lanes
+    w, order = plan.workload, plan.order
     total = 0.0
     if plan.packs_b:
-        elements = x.n * x.k
-        write = elements * s / _link(panels.b_block, here)
-        if plan.b is Storage.PACKED:
-            ports = elements / lanes * (1 / here.loads + 1 / here.stores)
-            total += max(ports, elements * s / _link(plan.workload.operand_bytes, here) + write)
-        else:
-            total += max(elements / lanes / here.stores, write)
+        again = x.row_blocks if order.outer.index("m") < order.outer.index("n") else 1
+        size = panels.x_block if order.in_l3 == "B" else panels.y_block
+        total += again * _packing_b(plan, x, size, here)
     if plan.a is not Storage.IN_PLACE:
-        elements = x.m * x.k * x.column_blocks
-        transposition = elements * TRANSPOSE_CYCLES
-        total += max(transposition, elements * s / _link(plan.workload.operand_bytes, here))
+        again = x.column_blocks if order.outer.index("n") < order.outer.index("m") else 1
+        elements = x.m * x.k * again
+        moved = elements * w.element_bytes / _link(w.operand_bytes, here)
+        total += max(_reordering(plan, elements, w.trans_a, here), moved)
     return total
+
+
+def _packing_b(plan: GemmPlan, x: Extents, block_bytes: int, here: Machine) -> float:
+    w, lanes = plan.workload, plan.tile.lanes * plan.multiply.group
+    elements = x.n * x.k
+    write = elements * plan.b_bytes / _link(block_bytes, here)
+    if plan.b is Storage.PACKED_ON_FIRST_USE:
+        grouping = _reordering(plan, elements, True, here) if plan.multiply.group > 1 else 0.0
+        return max(elements / lanes / here.stores, write) + grouping
+    stored = ELEMENT_BYTES[str(w.dtype_b)]
+    read = elements * stored / _link(w.operand_bytes, here)
+    return max(_reordering(plan, elements, not w.trans_b, here), read + write)
+
+
+def _reordering(plan: GemmPlan, elements: int, across: bool, here: Machine) -> float:
+    """Ports' cycles for elements that are put into panels.
+
+    ``across``: rows that run across the panel are copied as they are, or interleaved by
+    `INTERLEAVE_OPS`; else each group goes its own way, `TRANSPOSE_CYCLES`.
+    """
+    g = plan.multiply.group
+    if not across:
+        return elements / g * TRANSPOSE_CYCLES
+    vectors = elements / (plan.tile.lanes * g)
+    ports = 1 / here.stores + g / here.loads
+    work = INTERLEAVE_OPS * (g - 1) / here.fma_per_cycle if g > 1 else 0.0
+    return vectors * (ports + work)
 
 
 def _link(size_bytes: float, here: Machine) -> float:

@@ -6,16 +6,19 @@ from math import ceil, isqrt
 
 from anatune.errors import require
 from anatune.hwprofile.profile import CoreKind
-from anatune.plan import MicroTile
+from anatune.plan import MicroTile, Order
 
 WHY_EMPTY = "{mr}x{nr} tile has no elements: both extents must be 1 or more"
 WHY_LANES = "{mr}x{nr} tile assumes vectors of {lanes} elements, {core} has {core_lanes}: set lanes"
 WHY_WIDTH = "{mr}x{nr} tile is not whole vectors wide: nr must be a multiple of {lanes}"
-WHY_REGISTERS = (
-    "{mr}x{nr} tile needs {needed} of {registers} registers: {mr}*{vectors} accumulators"
-    " + {vectors} for a row of B + 1 for A; take fewer rows or columns"
-)
+WHY_REGISTERS = "{tile} tile needs {needed} of {registers} registers: {sum}; take a smaller one"
 
+STREAM_STEPS = 16
+"""Steps along k of a tile that keeps A or B, at most: each is a stream of its own beside C, and
+current cores' prefetchers follow about that many."""
+
+STREAM_ROWS = (1, 2, 4)
+"""Rows that a tile which keeps B takes at once: the loop's own work is shared out over them."""
 
 def floor_accumulators(lanes: int, latency: float, per_cycle: float) -> int:
     """Elements of C that must be in flight so that no FMA waits for the one before it.
@@ -45,6 +48,22 @@ def registers_needed(mr: int, vectors: int) -> int:
     return mr * vectors + vectors + 1
 
 
+def registers_of(tile: MicroTile, order: Order) -> tuple[int, str]:
+    """Vector registers that a tile needs, and what for.
+
+    C stays: see `registers_needed`. A stays, each element broadcast: mr*kr, a column of B of kr
+    vectors and the sums of one row at a time. B stays: kr*nv, the sums of a row and an element of A.
+    """
+    mr, nv, kr = tile.mr, tile.vectors, tile.kr
+    if order.in_registers == "C":
+        return registers_needed(mr, nv), (
+            f"{mr}*{nv} accumulators + {nv} for a row of B + 1 for A"
+        )
+    if order.in_registers == "A":
+        return mr * kr + kr + 1, f"{mr}*{kr} for A + {kr} for a column of B + 1 for C"
+    return kr * nv + nv + 1, f"{kr}*{nv} for B + {nv} for a row of C + 1 for A"
+
+
 def port_bound(mr: int, vectors: int, fma_per_cycle: float, loads_per_cycle: float) -> float:
     """Share of FMA peak that the load ports allow; 1.0 where the FMA units are the limit.
 
@@ -56,7 +75,10 @@ def port_bound(mr: int, vectors: int, fma_per_cycle: float, loads_per_cycle: flo
 
 
 def legal_tiles(core: CoreKind, element_bytes: int) -> tuple[MicroTile, ...]:
-    """Every tile of whole vectors that fits the register file, narrow before wide, then by rows."""
+    """Every tile of whole vectors that keeps C in registers, narrow before wide, then by rows.
+
+    ``element_bytes`` are those of a sum.
+    """
     lanes = core.lanes(element_bytes)
     spare = core.vector_registers - 1  # one register holds the element of A
     return tuple(
@@ -66,20 +88,34 @@ def legal_tiles(core: CoreKind, element_bytes: int) -> tuple[MicroTile, ...]:
     )
 
 
-def check_tile(tile: MicroTile, core: CoreKind, element_bytes: int) -> None:
-    """Raise `IllegalPlan` with the numbers unless ``tile`` is one of `legal_tiles`."""
+def streaming_tiles(core: CoreKind, element_bytes: int, order: Order) -> tuple[MicroTile, ...]:
+    """Tiles that keep A or B in registers while C streams past, up to `STREAM_STEPS` long."""
+    lanes = core.lanes(element_bytes)
+    if order.in_registers == "A":
+        shapes = [(mr, 1, kr) for mr in range(1, 9) for kr in range(1, STREAM_STEPS + 1)]
+    else:
+        shapes = [(mr, v, kr) for mr in STREAM_ROWS for v in range(1, 9)
+                  for kr in range(1, STREAM_STEPS + 1)]
+    tiles = [MicroTile(mr=mr, nr=v * lanes, lanes=lanes, kr=kr) for mr, v, kr in shapes]
+    return tuple(t for t in tiles if registers_of(t, order)[0] <= core.vector_registers)
+
+
+def check_tile(
+    tile: MicroTile, core: CoreKind, element_bytes: int, order: Order = Order.B3A2C0
+) -> None:
+    """Raise `IllegalPlan` with the numbers unless the register file holds ``tile``."""
     lanes = core.lanes(element_bytes)
     shape = {"mr": tile.mr, "nr": tile.nr}
-    require(min(tile.mr, tile.nr) >= 1, WHY_EMPTY.format(**shape))
+    require(min(tile.mr, tile.nr, tile.kr) >= 1, WHY_EMPTY.format(**shape))
     require(
         tile.lanes == lanes,
         WHY_LANES.format(lanes=tile.lanes, core=core.name, core_lanes=lanes, **shape),
     )
     require(tile.nr % lanes == 0, WHY_WIDTH.format(lanes=lanes, **shape))
-    needed = registers_needed(tile.mr, tile.vectors)
+    needed, what = registers_of(tile, order)
     require(
         needed <= core.vector_registers,
         WHY_REGISTERS.format(
-            needed=needed, registers=core.vector_registers, vectors=tile.vectors, **shape
+            tile=tile, needed=needed, registers=core.vector_registers, sum=what
         ),
     )

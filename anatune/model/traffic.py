@@ -1,4 +1,7 @@
-"""Bytes that each cache level takes in from the one beyond it: the plan's traffic (rank 4)."""
+"""Bytes that each cache level takes in from the one beyond it: the plan's traffic (rank 4).
+
+Terms speak of roles, as an `Order` names them: X lives in L3, Y in L2, Z in registers.
+"""
 
 from __future__ import annotations
 
@@ -7,43 +10,65 @@ from dataclasses import dataclass
 from anatune.hwprofile.profile import CacheLevel
 from anatune.model.residency import PAGE_BYTES, kept_share, keeps, keeps_rows, strided_lines
 from anatune.plan import GemmPlan, Storage
+from anatune.plan.nouns import DIMS
+from anatune.workload.dtypes import ELEMENT_BYTES
+
+READ_AND_WRITTEN = 2
+"""Times that C passes a link where A or B passes it once."""
 
 
 @dataclass(frozen=True)
 class Extents:
-    """Extents of the work of the busiest thread, and how often its loops turn."""
+    """Extents of one product of the busiest thread, and how often its loops turn."""
 
     m: int
     n: int
     k: int
+    groups: int  # along k, of as many steps as the instruction takes
     row_tiles: int  # turns of ir over all of m
     column_tiles: int  # turns of jr over all of n
+    step_tiles: int  # turns along k of tiles that keep A or B
     row_blocks: int  # Ni
     column_blocks: int  # Nj
     k_blocks: int  # Np
+    products: int  # of the batch
 
     @classmethod
     def of(cls, plan: GemmPlan) -> Extents:
         m = min(plan.thread_rows, plan.workload.m)
         n = min(plan.thread_columns, plan.workload.n)
+        k = min(plan.thread_depth, plan.workload.k)
         return cls(
             m=m,
             n=n,
-            k=plan.workload.k,
+            k=k,
+            groups=-(-k // plan.multiply.group),
             row_tiles=-(-m // plan.tile.mr),
             column_tiles=-(-n // plan.tile.nr),
+            step_tiles=-(-k // plan.tile.kr),
             row_blocks=-(-m // plan.blocks.mc),
             column_blocks=-(-n // plan.blocks.nc),
             k_blocks=plan.k_blocks,
+            products=plan.thread_batch,
         )
+
+    def extent(self, dim: str) -> int:
+        return {"m": self.m, "n": self.n, "k": self.k}[dim]
+
+    def tiles(self, dim: str) -> int:
+        return {"m": self.row_tiles, "n": self.column_tiles, "k": self.step_tiles}[dim]
+
+    def blocks(self, dim: str) -> int:
+        return {"m": self.row_blocks, "n": self.column_blocks, "k": self.k_blocks}[dim]
 
 
 @dataclass(frozen=True)
 class Traffic:
-    """Bytes of A and B that L1 takes out of L2, L2 out of L3 and L3 out of memory, one thread.
+    """Bytes that L1 takes out of L2, L2 out of L3 and L3 out of memory, one thread, one product.
 
-    ``c`` are the bytes of C that move at the ends of tiles, out of and back into level ``c_level``
-    (2: L2, 3: L3, 4: memory). ``row_starts`` counts rows of B, read in place, that L1 lacks.
+    ``c`` are the bytes of C that move at the ends of tiles that keep it, out of and back into level
+    ``c_level`` (2: L2, 3: L3, 4: memory). ``row_starts`` counts rows of B, read in place, that L1
+    lacks.
     """
 
     l1: float
@@ -61,17 +86,37 @@ class Traffic:
 NO_TRAFFIC = Traffic(l1=0.0, l2=0.0, l3=0.0, c=0.0, c_level=2, row_starts=0.0)
 
 
+def element_bytes(plan: GemmPlan, operand: str) -> int:
+    """Bytes of an element of A, B or C where the micro-kernel meets it."""
+    if operand == "C":
+        w = plan.workload
+        return ELEMENT_BYTES[w.accumulator if plan.keeps_sums_apart else str(w.out_dtype)]
+    return plan.a_bytes if operand == "A" else plan.b_bytes
+
+
+def tile_extent(plan: GemmPlan, dim: str) -> int:
+    return {"m": plan.tile.mr, "n": plan.tile.nr, "k": plan.tile.kr}[dim]
+
+
+def block_extent(plan: GemmPlan, x: Extents, dim: str) -> int:
+    blocks = {"m": plan.blocks.mc, "n": plan.blocks.nc, "k": plan.blocks.kc}
+    return min(blocks[dim], x.extent(dim))
+
+
 @dataclass(frozen=True)
 class Panels:
-    """Sizes in bytes of what the levels are meant to keep, and what they do keep of it."""
+    """Sizes in bytes of what the levels are meant to keep, and what they do keep of it.
 
-    a_block: int
-    b_micro: int
-    b_block: int
-    b_in_l1: bool
-    b_in_l2: bool
-    a_in_l1: bool
-    a_in_l2: bool
+    Of B3A2C0: X_r is B_r, X_c is B_c, Y_c is A_c.
+    """
+
+    y_block: int
+    x_micro: int
+    x_block: int
+    x_in_l1: bool
+    x_in_l2: bool
+    y_in_l1: bool
+    y_in_l2: bool
 
     @classmethod
     def of(
@@ -82,27 +127,31 @@ class Panels:
         l2: CacheLevel | None,
         page_bytes: int = PAGE_BYTES,
     ) -> Panels:
-        s, tile, blocks = plan.workload.element_bytes, plan.tile, plan.blocks
-        kc, mc, nc = blocks.kc, min(blocks.mc, x.m), min(blocks.nc, x.n)
-        width = min(tile.nr, x.n)
-        a_block, b_micro, b_block = mc * kc * s, kc * width * s, kc * nc * s
-        a_micro = tile.mr * kc * s
-        stride = plan.workload.n * s
+        order = plan.order
+        first, last = order.inner
+        along = block_extent(plan, x, order.along)
+        s_x, s_y = (element_bytes(plan, o) for o in (order.in_l3, order.in_l2))
+        width = min(tile_extent(plan, first), x.extent(first))
+        x_micro = along * width * s_x
+        y_micro = along * tile_extent(plan, last) * s_y
+        x_block = along * block_extent(plan, x, first) * s_x
+        y_block = along * block_extent(plan, x, last) * s_y
 
-        def b_stays(level: CacheLevel, beside: int) -> bool:
-            if plan.b is Storage.IN_PLACE:
-                together = keeps(level, b_micro + beside)
-                return together and keeps_rows(level, kc, width * s, stride, page_bytes)
-            return keeps(level, b_micro + beside)
+        def x_stays(level: CacheLevel, beside: int) -> bool:
+            if order.in_l3 == "B" and plan.b is Storage.IN_PLACE:
+                together = keeps(level, x_micro + beside)
+                stride = int(plan.workload.ldb or 0) * s_x
+                return together and keeps_rows(level, along, width * s_x, stride, page_bytes)
+            return keeps(level, x_micro + beside)
 
         return cls(
-            a_block=a_block,
-            b_micro=b_micro,
-            b_block=b_block,
-            b_in_l1=b_stays(l1, a_micro),
-            b_in_l2=l2 is not None and b_stays(l2, a_micro),
-            a_in_l1=keeps(l1, a_block + b_micro),
-            a_in_l2=l2 is not None and keeps(l2, a_block + 2 * b_micro),
+            y_block=y_block,
+            x_micro=x_micro,
+            x_block=x_block,
+            x_in_l1=x_stays(l1, y_micro),
+            x_in_l2=l2 is not None and x_stays(l2, y_micro),
+            y_in_l1=keeps(l1, y_block + x_micro),
+            y_in_l2=l2 is not None and keeps(l2, y_block + 2 * x_micro),
         )
 
 
@@ -115,42 +164,56 @@ def traffic(
     l3: CacheLevel | None,
     page_bytes: int = PAGE_BYTES,
 ) -> Traffic:
-    """Traffic of B3A2C0 with either operand packed or in place (counted as in ECM models).
+    """Traffic of one product with each operand packed or in place (counted as in ECM models).
 
-    Elements, times S: A passes L2->L1 once per column tile, m*k*ceil(n/nr), unless L1 keeps A_c;
-    B once per row block, n*k*Ni, where L1 keeps B_r, else once per row tile; C is read and written
-    once per k block, 2*m*n*Np. One level further out the same with A_c in L2 and B_c in L3. Nothing
-    comes out of a level beyond one that keeps all operands: they were in use just before.
-    L3, which does not evict strictly the oldest, keeps its share of what does not fit.
+    Bytes, of B3A2C0 in brackets: Y passes L2->L1 once per tile of X (A: m*k*ceil(n/nr)), unless L1
+    keeps Y_c; X once per block of Y (B: n*k*Ni), where L1 keeps X_r, else once per tile of Y; Z
+    once per block along the dimension that X and Y share (C: 2*m*n*Np). One level further out the
+    same with Y_c in L2 and X_c in L3. Nothing comes out of a level beyond one that keeps all
+    operands: they were in use just before. L3, which does not evict strictly the oldest, keeps its
+    share of what does not fit.
     """
-    s = plan.workload.element_bytes
-    a, b, c = x.m * x.k * s, x.n * x.k * s, x.m * x.n * s
-    packed = b if plan.packs_b else 0
-    packed += a if plan.a is not Storage.IN_PLACE else 0
-    everything = a + b + c + packed
-    moved_c = 2.0 * c * x.k_blocks
+    order = plan.order
+    first, last = order.inner
+    size = {o: _operand_bytes(plan, x, o) for o in "ABC"}
+    passing = {o: size[o] * (READ_AND_WRITTEN if o == "C" else 1) for o in "ABC"}
+    in_x, in_y, in_z = (passing[o] for o in (order.in_l3, order.in_l2, order.in_registers))
+    packed = size["B"] if plan.packs_b else 0
+    packed += size["A"] if plan.a is not Storage.IN_PLACE else 0
+    everything = (sum(size.values()) + packed) * x.products
+    z_turns = x.blocks(order.along)
+    moved_z = float(in_z * z_turns)
+    in_c, in_loop = (moved_z, 0.0) if order.in_registers == "C" else (0.0, moved_z)
     if keeps(l1, everything):
         return NO_TRAFFIC
-    b_passes = x.row_blocks if panels.b_in_l1 else x.row_tiles
-    into_l1 = _evicted_rows_of_a(plan, x, l1, page_bytes) + b * b_passes
-    into_l1 += a * (x.column_blocks if panels.a_in_l1 else x.column_tiles)
-    in_place = plan.b is Storage.IN_PLACE
-    row_starts = float(b_passes * x.k * x.column_tiles) if in_place else 0.0
+    x_passes = x.blocks(last) if panels.x_in_l1 else x.tiles(last)
+    into_l1 = _evicted_rows_of_a(plan, x, l1, page_bytes) + in_x * x_passes + in_loop
+    into_l1 += in_y * (x.blocks(first) if panels.y_in_l1 else x.tiles(first))
+    in_place = order.in_l3 == "B" and plan.b is Storage.IN_PLACE
+    row_starts = float(x_passes * x.k * x.column_tiles) if in_place else 0.0
     if l2 is not None and keeps(l2, everything):
-        return Traffic(into_l1, 0.0, 0.0, moved_c, 2, row_starts)
-    b_turns = x.row_blocks
-    if l2 is not None and keeps(l2, panels.a_block + panels.b_block):
-        b_turns = 1
-    if not panels.b_in_l1 and not panels.b_in_l2:
-        b_turns = x.row_tiles
-    into_l2 = a * (x.column_blocks if panels.a_in_l2 else x.column_tiles) + b * b_turns
-    if l3 is not None and keeps(l3, plan.workload.operand_bytes + packed * plan.grid.threads):
-        return Traffic(into_l1, into_l2, 0.0, moved_c, 3, row_starts)
-    kept_b = panels.b_block * plan.grid.threads
-    kept_a = plan.workload.m * x.k * s + kept_b
-    into_l3 = a * _passes(x.column_blocks, kept_share(l3, kept_a))
-    into_l3 += b * _passes(x.row_blocks, kept_share(l3, kept_b))
-    return Traffic(into_l1, into_l2, into_l3, moved_c, 4, row_starts)
+        return Traffic(into_l1, 0.0, 0.0, in_c, 2, row_starts)
+    x_turns = x.blocks(last)
+    if l2 is not None and keeps(l2, panels.y_block + panels.x_block):
+        x_turns = 1
+    if not panels.x_in_l1 and not panels.x_in_l2:
+        x_turns = x.tiles(last)
+    into_l2 = in_y * (x.blocks(first) if panels.y_in_l2 else x.tiles(first))
+    into_l2 += in_x * x_turns + in_loop
+    if l3 is not None and keeps(l3, everything):
+        return Traffic(into_l1, into_l2, 0.0, in_c, 3, row_starts)
+    kept_x = block_extent(plan, x, order.along) * x.extent(first)
+    kept_x *= element_bytes(plan, order.in_l3)
+    whole = {"m": plan.workload.m, "n": plan.workload.n, "k": plan.workload.k}
+    kept_y = whole[last] * x.extent(order.along) * element_bytes(plan, order.in_l2) + kept_x
+    into_l3 = in_y * _passes(x.blocks(first), kept_share(l3, kept_y))
+    into_l3 += in_x * _passes(x.blocks(last), kept_share(l3, kept_x)) + in_loop
+    return Traffic(into_l1, into_l2, into_l3, in_c, 4, row_starts)
+
+
+def _operand_bytes(plan: GemmPlan, x: Extents, operand: str) -> int:
+    one, other = DIMS[operand]
+    return x.extent(one) * x.extent(other) * element_bytes(plan, operand)
 
 
 def _passes(turns: int, kept: float) -> float:
@@ -164,10 +227,10 @@ def _evicted_rows_of_a(plan: GemmPlan, x: Extents, l1: CacheLevel, page_bytes: i
     A line of A serves as many steps along k as it has elements; where the mr rows of a tile find
     less room than that, two ways left to B and C, the rest is fetched at every step.
     """
-    if plan.a is not Storage.IN_PLACE:
+    w = plan.workload
+    if plan.a is not Storage.IN_PLACE or w.trans_a or plan.order.in_registers != "C":
         return 0.0
-    s, line = plan.workload.element_bytes, l1.line_bytes
-    lines = strided_lines(l1, 1, plan.workload.k * s, page_bytes)
+    lines = strided_lines(l1, 1, int(w.lda or 0) * plan.a_bytes, page_bytes)
     room = lines * max(0, l1.ways - 2) / l1.ways
     excess = max(0.0, min(plan.tile.mr, x.m) - room)
-    return excess * line * x.k * x.row_tiles * x.column_tiles
+    return excess * l1.line_bytes * x.groups * x.row_tiles * x.column_tiles

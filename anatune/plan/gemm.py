@@ -46,8 +46,7 @@ class GemmPlan:
         self._check_block("mc", b.mc, t.mr, min(self.thread_rows, w.m))
         self._check_block("nc", b.nc, t.nr, min(self.thread_columns, w.n))
         self._check_block("kc", b.kc, self.k_unit, min(self.thread_depth, w.k))
-        self._check_a()
-        self._check_b()
+        self._check_storage()
         if self.order.in_registers == "C":
             require(t.kr == 1, f"kr = {t.kr}: 1 where C stays in registers")
         else:
@@ -65,27 +64,36 @@ class GemmPlan:
                 f"{name} = {block}: a multiple of the tile's {tile}, or all {share} of a thread"
             )
 
-    def _check_a(self) -> None:
-        may = (Storage.IN_PLACE, Storage.PACKED)
-        require(self.a in may, f"a = {self.a.value!r}: A is read in place or packed")
-        if self.a is Storage.IN_PLACE and self.multiply.group > 1:
-            offset = self.multiply.a == "uint8"  # which the kernel adds to int8 as it reads
-            as_stored = self.workload.dtype == self.multiply.a or offset
-            why = f"a = 'in_place': {self.arithmetic} takes neighbours along k of type"
-            require(as_stored and not self.workload.trans_a, f"{why} {self.multiply.a}; pack A")
+    def _check_storage(self) -> None:
+        for name, why_not in (("a", self._why_not_a(self.a)), ("b", self._why_not_b(self.b))):
+            if why_not:
+                raise IllegalPlan(f"{name} = {getattr(self, name).value!r}: {why_not}")
 
-    def _check_b(self) -> None:
-        w = self.workload
-        if self.b is Storage.PACKED_AHEAD:
-            why = "b = 'packed_ahead': only of a workload with constant_b=True"
-            require(w.constant_b, why)
-        if self.b is Storage.IN_PLACE:
-            plain = self.multiply.group == 1 and not w.trans_b
-            why = "b = 'in_place': rows along n, one step along k at a time, are needed; pack B"
-            require(plain, why)
-        if self.b is Storage.PACKED_ON_FIRST_USE:
-            why = "b = 'packed_on_first_use': only of rows along n, with C in registers"
-            require(not w.trans_b and self.order is Order.B3A2C0 and not self.offset_a, why)
+    def may_store(self, a: Storage, b: Storage) -> bool:
+        """Whether the plan would be legal with these storages."""
+        return not self._why_not_a(a) and not self._why_not_b(b)
+
+    def _why_not_a(self, a: Storage) -> str:
+        w, multiply = self.workload, self.multiply
+        if a not in (Storage.IN_PLACE, Storage.PACKED):
+            return "A is read in place or packed"
+        # An offset, unlike other conversions, is added as the kernel reads.
+        as_stored = w.dtype == multiply.a or bool(self.offset_a)
+        if a is Storage.IN_PLACE and multiply.group > 1 and (w.trans_a or not as_stored):
+            return f"{multiply.name} take neighbours along k of type {multiply.a}; pack A"
+        return ""
+
+    def _why_not_b(self, b: Storage) -> str:
+        w, group = self.workload, self.multiply.group
+        if b is Storage.PACKED_AHEAD and not w.constant_b:
+            return "only of a workload with constant_b=True"
+        if b is Storage.IN_PLACE and (group > 1 or w.trans_b):
+            return "rows along n, one step along k at a time, are needed; pack B"
+        if b is Storage.PACKED_ON_FIRST_USE:
+            whole = self.order is Order.B3A2C0 and not w.k % group
+            if not whole or w.trans_b or self.offset_a:
+                return "only in B3A2C0, of whole groups of rows along n"
+        return ""
 
     @property
     def multiply(self) -> Arithmetic:
@@ -220,13 +228,12 @@ class GemmPlan:
     def __str__(self) -> str:
         t, b = self.tile, self.blocks
         g = self.grid
-        shape = f"{t.mr}x{t.nr}" if t.kr == 1 else f"{t.mr}x{t.nr}x{t.kr}"
         order = "" if self.order is Order.B3A2C0 else f"{self.order.value}, "
         how = "" if self.arithmetic.startswith("fma") else f"{self.arithmetic}, "
         extents = [g.rows, g.columns] + [g.depth] * (g.depth > 1 or g.batch > 1)
         extents += [g.batch] * (g.batch > 1)
         return (
-            f"{order}{how}{shape} tile, kc {b.kc} mc {b.mc} nc {b.nc}, A {self.a.value}, "
+            f"{order}{how}{t} tile, kc {b.kc} mc {b.mc} nc {b.nc}, A {self.a.value}, "
             f"B {self.b.value}, {'C prefetched, ' if self.prefetch_c else ''}"
             + (f"{'x'.join(map(str, extents))} threads" if g.threads > 1 else "1 thread")
         )

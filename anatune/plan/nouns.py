@@ -29,6 +29,9 @@ class MicroTile:
     def accumulators(self) -> int:
         return self.mr * self.vectors
 
+    def __str__(self) -> str:
+        return f"{self.mr}x{self.nr}" if self.kr == 1 else f"{self.mr}x{self.nr}x{self.kr}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class CacheBlocks:

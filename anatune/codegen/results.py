@@ -1,0 +1,129 @@
+"""Where sums go: into C, through the epilogue, or aside until they are complete (rank 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tvm.tirx.script import builder as T
+
+from anatune.codegen.convert import narrow, widen
+from anatune.codegen.elementwise import emit as emit_expression
+from anatune.codegen.vectors import Row, index
+from anatune.plan import GemmPlan
+from anatune.workload.dtypes import accumulator_of
+from anatune.workload.expression import OUT, Operand
+
+
+@dataclass(frozen=True)
+class Results:
+    """C of one product of the batch, and the incomplete sums of the thread that makes it.
+
+    ``sums_at(i, j)`` are the subscripts of ``sums`` for an element of C.
+    """
+
+    plan: GemmPlan
+    buffers: Mapping[str, Any]
+    item: Any
+    sums: Any = None
+    sums_at: Callable[[Any, Any], tuple[Any, ...]] | None = None
+
+    def c_at(self, i: Any, j: Any) -> tuple[Any, ...]:
+        return (i, j) if self.plan.workload.batch == 1 else (self.item, i, j)
+
+    def store(self, row: Row, i: Any, j: Any, u: int, value: Any, first: bool, last: bool) -> None:
+        """Put away sums of vector ``u`` of the row from (i, j): the first, the last of them."""
+        if not self.plan.keeps_sums_apart:
+            if not first:
+                value = self._load_c(row, i, j, u) + value
+            self._finish(row, i, j, u, value)
+            return
+        assert self.sums_at is not None
+        where = self.sums_at(i, j)
+        if not first:
+            value = row.load(self.sums, where, u) + value
+        if last and self.plan.grid.depth == 1:
+            self._finish(row, i, j, u, value)
+        else:
+            row.store(self.sums, where, u, value)
+
+    def so_far(self, row: Row, i: Any, j: Any, u: int) -> Any:
+        """Sums of earlier turns, to go on from."""
+        if not self.plan.keeps_sums_apart:
+            return self._load_c(row, i, j, u)
+        assert self.sums_at is not None
+        return row.load(self.sums, self.sums_at(i, j), u)
+
+    def replace(self, row: Row, i: Any, j: Any, u: int, value: Any, last: bool) -> None:
+        """Put away sums that hold those of earlier turns already."""
+        if last or not self.plan.keeps_sums_apart:
+            self._finish(row, i, j, u, value)
+        else:
+            assert self.sums_at is not None
+            row.store(self.sums, self.sums_at(i, j), u, value)
+
+    def by_turn(self, first: Any, last: Any, emit: Callable[[bool, bool], None]) -> None:
+        """``emit(first, last)`` under the conditions of those names, as few times as needed."""
+        if self.plan.turns_of_c == 1:
+            emit(True, True)
+            return
+        with T.If(first):
+            with T.Then():
+                emit(True, False)
+            with T.Else():
+                if self.plan.workload.stores_sums or self.plan.grid.depth > 1:
+                    emit(False, False)
+                    return
+                with T.If(last):
+                    with T.Then():
+                        emit(False, True)
+                    with T.Else():
+                        emit(False, False)
+
+    def prefetch(self, row: Row, i: Any, j: Any, u: int) -> None:
+        """Ask for the line that vector ``u`` of the row from (i, j) will be written to."""
+        apart = self.plan.keeps_sums_apart and self.sums_at is not None
+        buffer = self.sums if apart else self.buffers["c"]
+        row.prefetch(buffer, self.sums_at(i, j) if apart else self.c_at(i, j), u)  # type: ignore
+
+    def add_up(self) -> None:
+        """C from the sums of all slices of k."""
+        plan, w = self.plan, self.plan.workload
+
+        def element(i: Any, column: Any, row: Row) -> None:
+            for u in range(row.vectors):
+                total = row.load(self.sums, (self.item, index(0), i, column), u)
+                for part in range(1, plan.grid.depth):
+                    total = total + row.load(self.sums, (self.item, index(part), i, column), u)
+                self._finish(row, i, column, u, total)
+
+        lanes = plan.tile.lanes
+        with T.serial(0, index(w.m)) as i:
+            with T.serial(0, index(w.n // lanes)) as j:
+                element(i, j * lanes, Row(lanes, lanes))
+            if w.n % lanes:
+                element(i, index(w.n - w.n % lanes), Row(w.n % lanes, lanes))
+
+    def _load_c(self, row: Row, i: Any, j: Any, u: int) -> Any:
+        return row.load(self.buffers["c"], self.c_at(i, j), u)
+
+    def _finish(self, row: Row, i: Any, j: Any, u: int, value: Any) -> None:
+        w = self.plan.workload
+        if not w.stores_sums:
+            operand = lambda op: self._operand(op, row, i, j, u)  # noqa: E731
+            value = emit_expression(w.expression, value, operand, row.lanes)
+            value = narrow(value, w.expression.dtype, str(w.out_dtype))
+        row.store(self.buffers["c"], self.c_at(i, j), u, value)
+
+    def _operand(self, op: Operand, row: Row, i: Any, j: Any, u: int) -> Any:
+        buffer = self.buffers["c" if op.name == OUT else op.name]
+        computed = accumulator_of(op.dtype, op.dtype)
+        if op.axes == ("n",):
+            value = row.load(buffer, (j,), u)
+        elif op.axes == ("m", "n"):
+            value = row.load(buffer, self.c_at(i, j), u)
+        else:
+            scalar = buffer[i] if op.axes else buffer[index(0)]
+            return T.broadcast(widen(scalar, op.dtype, computed), row.lanes)
+        return widen(value, op.dtype, computed)

@@ -1,0 +1,260 @@
+"""The loops over register tiles inside a cache block, and what each tile reads (rank 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tvm import tirx
+from tvm.tirx.script import builder as T
+
+from anatune.codegen.arithmetic import GROUP_DTYPE, accumulate
+from anatune.codegen.micro_kernel import (
+    StreamOperands,
+    Tail,
+    TileOperands,
+    emit_with_a_in_registers,
+    emit_with_b_in_registers,
+    emit_with_c_in_registers,
+)
+from anatune.codegen.packing import Panel, Source, group_of
+from anatune.codegen.results import Results
+from anatune.codegen.span import Span
+from anatune.codegen.vectors import Row, index
+from anatune.plan import GemmPlan, Storage
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """One cache block: ``spans`` of rows, columns and steps, out of the thread's own ``thread``."""
+
+    plan: GemmPlan
+    sources: Mapping[str, Source]
+    packed: Mapping[str, Any]
+    panel_of_b: Callable[[Any, Any], Panel]
+    results: Results
+    spans: Mapping[str, Span]
+    thread: Mapping[str, Span]
+
+    def run(self) -> None:
+        {"C": self._c_stays, "A": self._a_stays, "B": self._b_stays}[self.plan.order.in_registers]()
+
+    def _each(self, dim: str, body: Callable[[Any, int], None]) -> None:
+        """``body(number, size)`` for the tiles along one dimension."""
+        tile, w = self.plan.tile, self.plan.workload
+        size = {"m": tile.mr, "n": tile.nr, "k": tile.kr}[dim]
+        self.spans[dim].each_tile(size, getattr(w, dim), body)
+
+    def _row(self, columns: int) -> Row:
+        return Row(columns, self.plan.tile.lanes)
+
+    def _multiply(self, sums: Any, a: Any, b: Any) -> Any:
+        return accumulate(self.plan.multiply, sums, a, b, self.plan.tile.lanes)
+
+    def _i(self, ir: Any) -> Any:
+        return self.spans["m"].start + ir * self.plan.tile.mr
+
+    def _j(self, jr: Any) -> Any:
+        return self.spans["n"].start + jr * self.plan.tile.nr
+
+    # C in registers: the micro-kernel runs along k.
+
+    def _c_stays(self) -> None:
+        if self.plan.order.inner[0] == "m":
+            self._each("m", lambda ir, h: self._each("n", lambda jr, w: self._c_tile(ir, h, jr, w)))
+        elif self.plan.b is Storage.PACKED_ON_FIRST_USE:
+            self._each("n", self._column_that_packs)
+        else:
+            self._each("n", lambda jr, w: self._each("m", lambda ir, h: self._c_tile(ir, h, jr, w)))
+
+    def _column_that_packs(self, jr: Any, width: int) -> None:
+        """All tiles that share a micro-panel of B, which the first of them all packs."""
+        mr, rows = self.plan.tile.mr, self.spans["m"]
+        whole = rows.whole_tiles(mr)
+        fresh = T.bind(rows.number == 0)
+
+        def edge(condition: Any, first_use: bool) -> None:
+            if self.plan.edge_rows:
+                with T.If(tirx.all(rows.stop == self.plan.workload.m, condition)), T.Then():
+                    self._c_tile(whole, self.plan.edge_rows, jr, width, first_use)
+
+        with T.If(tirx.all(fresh, whole > 0)), T.Then():
+            self._c_tile(index(0), mr, jr, width, True)
+        with T.serial(T.Select(fresh, index(1), index(0)), whole) as ir:
+            self._c_tile(ir, mr, jr, width)
+        if self.plan.last_thread_has_only_an_edge:
+            alone = tirx.all(fresh, whole == 0)
+            edge(alone, True)
+            edge(tirx.Not(alone), False)
+        else:
+            edge(tirx.const(True), False)
+
+    def _c_tile(
+        self, ir: Any, height: int, jr: Any, width: int, first_use: bool = False
+    ) -> None:
+        plan, row = self.plan, self._row(width)
+        i, j, k = self._i(ir), self._j(jr), self.spans["k"]
+        g, whole_row = plan.multiply.group, self._row(plan.tile.nr)
+        panel = self._panel(jr, j)
+
+        def start(u: int) -> Any:
+            if plan.offset_a and panel is not None:
+                where = (*panel.at, index(0), index(u * row.lanes * g))
+                *outer, last = where
+                bits = panel.buffer[(*outer, T.ramp(last, 1, row.lanes * g))]
+                return T.reinterpret(f"int32x{row.lanes}", bits)
+            return T.broadcast(tirx.const(0, plan.workload.accumulator), row.lanes)
+
+        def keep(q: Any, u: int, value: Any) -> None:
+            assert panel is not None
+            wide = Row(whole_row.columns * g, whole_row.lanes * g)
+            wide.store(panel.buffer, panel.element(q, 0), u, value)
+
+        def finish(sums: Callable[[int, int], Any]) -> None:
+            self._put_away(i, height, j, row, sums)
+
+        operands = TileOperands(
+            multiply=self._multiply,
+            a=lambda x, q: self._group_of_a(ir, i, x, q),
+            b=lambda q, u: self._b_vector(panel, row, j, q, u, fresh=first_use),
+            start=start,
+            finish=finish,
+            prefetch_c=(lambda x, u: self.results.prefetch(row, i + x, j, u))
+            if plan.prefetch_c else None,
+            keep_b=keep if first_use else None,
+        )
+        groups = tirx.floordiv(k.length, g) if g > 1 else k.length
+        tail = self._tail(i, groups)
+        if tail is None and g > 1:
+            groups = tirx.floordiv(k.length + (g - 1), g)
+        emit_with_c_in_registers(height, row, groups, plan.workload.accumulator, operands, tail)
+
+    def _tail(self, i: Any, groups: Any) -> Tail | None:
+        """The incomplete group at the end of k of an A that is read in place."""
+        g, k = self.plan.multiply.group, self.spans["k"]
+        steps = self.plan.workload.k % g
+        if not steps or self.plan.a is Storage.PACKED:
+            return None
+        source = self.sources["A"]
+
+        def a(x: int) -> Any:
+            return self._spread(group_of(source, i + x, k.start + groups * g, steps))
+
+        return Tail(groups * g < k.length, a)
+
+    def _put_away(
+        self, i: Any, height: int, j: Any, row: Row, sums: Callable[[int, int], Any]
+    ) -> None:
+        k = self.spans["k"]
+
+        def emit(first: bool, last: bool) -> None:
+            for x in range(height):
+                for u in range(row.vectors):
+                    self.results.store(row, i + x, j, u, sums(x, u), first, last)
+
+        first = k.start == self.thread["k"].start
+        self.results.by_turn(first, k.stop == self.plan.workload.k, emit)
+
+    # A or B in registers: the micro-kernel runs along n or m, C passes by.
+
+    def _a_stays(self) -> None:
+        """Tiles of mr x kr elements of A, each broadcast; micro-kernel along n."""
+        first, _ = self.plan.order.inner
+        if first == "m":
+            self._each("m", lambda ir, h: self._each("k", lambda pr, s: self._a_tile(ir, h, pr, s)))
+        else:
+            self._each("k", lambda pr, s: self._each("m", lambda ir, h: self._a_tile(ir, h, pr, s)))
+
+    def _a_tile(self, ir: Any, height: int, pr: Any, steps: int) -> None:
+        p, i = pr * self.plan.tile.kr, self._i(ir)
+
+        def emit(first: bool, last: bool) -> None:
+            def tile(jr: Any, row: Row) -> StreamOperands:
+                return self._stream(ir, jr, row, p, first, last)
+
+            def along_n(body: Callable[[Any, Row], None]) -> None:
+                self._each("n", lambda jr, width: body(jr, self._row(width)))
+
+            a = lambda x, t: self._group_of_a(ir, i, x, p + t)  # noqa: E731
+            emit_with_a_in_registers(height, steps, along_n, tile, a)
+
+        self._by_steps(p, steps, emit)
+
+    def _b_stays(self) -> None:
+        """Tiles of kr x nr elements of B, in vectors; micro-kernel along m."""
+        first, _ = self.plan.order.inner
+        if first == "n":
+            self._each("n", lambda jr, w: self._each("k", lambda pr, s: self._b_tile(jr, w, pr, s)))
+        else:
+            self._each("k", lambda pr, s: self._each("n", lambda jr, w: self._b_tile(jr, w, pr, s)))
+
+    def _b_tile(self, jr: Any, width: int, pr: Any, steps: int) -> None:
+        row, p, j = self._row(width), pr * self.plan.tile.kr, self._j(jr)
+        panel = self._panel(jr, j)
+
+        def emit(first: bool, last: bool) -> None:
+            def tile(ir: Any) -> StreamOperands:
+                return self._stream(ir, jr, row, p, first, last)
+
+            def along_m(body: Callable[[Any, int], None]) -> None:
+                self._each("m", body)
+
+            b = lambda t, u: self._b_vector(panel, row, j, p + t, u)  # noqa: E731
+            emit_with_b_in_registers(row, steps, along_m, tile, b)
+
+        self._by_steps(p, steps, emit)
+
+    def _by_steps(self, p: Any, steps: int, emit: Callable[[bool, bool], None]) -> None:
+        """``emit`` for the first, the last or a middle tile along k."""
+        k = self.spans["k"]
+        first = tirx.all(k.start == self.thread["k"].start, p == 0)
+        self.results.by_turn(first, k.start + p + steps == self.plan.workload.k, emit)
+
+    def _stream(
+        self, ir: Any, jr: Any, row: Row, p: Any, first: bool, last: bool
+    ) -> StreamOperands:
+        i, j = self._i(ir), self._j(jr)
+        panel = self._panel(jr, j)
+        zero = tirx.const(0, self.plan.workload.accumulator)
+
+        def c(x: int, u: int) -> Any:
+            if first:
+                return T.broadcast(zero, row.lanes)
+            return self.results.so_far(row, i + x, j, u)
+
+        return StreamOperands(
+            multiply=self._multiply,
+            a=lambda x, t: self._group_of_a(ir, i, x, p + t),
+            b=lambda t, u: self._b_vector(panel, row, j, p + t, u),
+            c=c,
+            store_c=lambda x, u, s: self.results.replace(row, i + x, j, u, s, last),
+        )
+
+    # What tiles read.
+
+    def _panel(self, jr: Any, j: Any) -> Panel | None:
+        return None if self.plan.b is Storage.IN_PLACE else self.panel_of_b(jr, j)
+
+    def _group_of_a(self, ir: Any, i: Any, x: int, q: Any) -> Any:
+        """Group number ``q`` of row ``x`` of the tile at row ``i``, for all lanes."""
+        g, k = self.plan.multiply.group, self.spans["k"]
+        if self.plan.a is Storage.PACKED:
+            where = (ir, q, T.ramp(index(x * g), 1, g) if g > 1 else index(x))
+            return self._spread(self.packed["A"][where])
+        return self._spread(self.sources["A"].group_at(i + x, k.start + q * g))
+
+    def _spread(self, group: Any) -> Any:
+        if self.plan.multiply.group > 1:
+            group = T.reinterpret(GROUP_DTYPE, group)
+        return T.broadcast(group, self.plan.tile.lanes)
+
+    def _b_vector(
+        self, panel: Panel | None, row: Row, j: Any, q: Any, u: int, fresh: bool = False
+    ) -> Any:
+        """Vector number ``u`` of group ``q`` of B, from its panel unless it is still to be packed."""
+        g, k = self.plan.multiply.group, self.spans["k"]
+        if panel is None or fresh:
+            return self.sources["B"].vectors_at(row, j, k.start + q * g, u, g)
+        whole = Row(panel.width * g, row.lanes * g)
+        return whole.load(panel.buffer, panel.element(q, 0), u)
