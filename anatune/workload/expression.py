@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NoReturn
 
 from anatune.errors import WorkloadError
@@ -220,3 +221,21 @@ def _short(text: str) -> str:
 
 def _refuse(text: Any, why: str) -> NoReturn:
     raise WorkloadError(f"epilogue = {_short(repr(text))}: {why}")
+
+
+MEANINGS = {
+    "relu": "max(0, c)",
+    "silu": "c * sigmoid(c)",
+    "gelu": "c * (0.5 + 0.5 * erf(0.7071067811865476 * c))",
+    "gelu_tanh": "c * sigmoid(1.5957691216057308 * (c + 0.044715 * c * c * c))",
+}
+"""Functions of one argument, called ``c`` here, that others make up: max(0, x); x / (1 + exp(-x));
+x Phi(x), Phi the normal distribution's; and its approximation 0.5 x (1 + tanh(sqrt(2 / pi) (x +
+0.044715 x^3))) (Hendrycks and Gimpel 2016, "Gaussian error linear units"), in which
+1 + tanh(y) = 2 sigmoid(2 y)."""
+
+
+@lru_cache(maxsize=None)
+def meaning(function: str, dtype: str) -> Expression:
+    """One of `MEANINGS` as an expression of a sum of type ``dtype``."""
+    return parse(MEANINGS[function], dtype, dtype)

@@ -1,0 +1,83 @@
+"""Epilogues: an expression of sums as TIR, on whole vectors (rank 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from tvm.tirx.script import builder as T
+
+from anatune.codegen.convert import cast, like, rounded
+from anatune.codegen.transcendental import erf, exp, sigmoid, tanh
+from anatune.workload.dtypes import is_float
+from anatune.workload.expression import MEANINGS, Apply, Constant, Expression, Operand, Sum, meaning
+from anatune.workload.nodes import MINUS
+
+Function = Callable[..., Any]
+
+
+def emit(
+    expression: Expression, sums: Any, operand: Callable[[Operand], Any], lanes: int
+) -> Any:
+    """The vector of ``expression.dtype`` that becomes of ``sums``.
+
+    ``operand(op)`` is a vector of an operand's elements beside these sums, as type ``op.computed``.
+    Integers wrap around where a sum, a difference or a product leaves int32.
+    """
+    return _Emitter(T.bind(sums), operand, lanes).value(expression)
+
+
+@dataclass(frozen=True)
+class _Emitter:
+    """Every value is bound to a variable: a tree would hold its repeated parts many times over."""
+
+    sums: Any
+    operand: Callable[[Operand], Any]
+    lanes: int
+
+    def value(self, node: Expression) -> Any:
+        if isinstance(node, Sum):
+            return self.sums
+        if isinstance(node, Operand):
+            return T.bind(self.operand(node))
+        if isinstance(node, Constant):
+            return like(self.sums, node.value, node.dtype)
+        assert isinstance(node, Apply)
+        if node.function in MEANINGS:
+            argument = node.arguments[0]
+            said = meaning(node.function, argument.dtype)
+            return emit(said, self.value(argument), self.operand, self.lanes)
+        arguments = [self.argument(part, node.dtype) for part in node.arguments]
+        return T.bind(_FUNCTIONS[node.function](*arguments))
+
+    def argument(self, node: Expression, dtype: str) -> Any:
+        """The value of ``node`` as the type that a function of it is computed in."""
+        if isinstance(node, Constant):
+            return like(self.sums, node.value, dtype)
+        held = node.computed if isinstance(node, Operand) else node.dtype
+        value = self.value(node)
+        return value if held == dtype else cast(value, dtype)
+
+
+def _round(x: Any) -> Any:
+    return rounded(x) if is_float(x.ty.dtype) else x
+
+
+_FUNCTIONS: dict[str, Function] = {
+    "add": lambda x, y: x + y,
+    "sub": lambda x, y: x - y,
+    "mul": lambda x, y: x * y,
+    "div": lambda x, y: x / y,
+    MINUS: lambda x: -x,
+    "max": lambda x, y: T.max(x, y),
+    "min": lambda x, y: T.min(x, y),
+    "clip": lambda x, low, high: T.min(high, T.max(low, x)),
+    "abs": lambda x: T.abs(x),
+    "sqrt": lambda x: T.sqrt(x),
+    "round": _round,
+    "exp": exp,
+    "tanh": tanh,
+    "erf": erf,
+    "sigmoid": sigmoid,
+}
