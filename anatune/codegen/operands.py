@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import tvm_ffi
 
-from anatune.errors import OperandError, last_line, require
+from anatune.errors import OperandError, require
 from anatune.plan import GemmPlan, Storage
 from anatune.workload import Tensor
 from anatune.workload.dtypes import INTEGER_RANGE, numpy_dtype
@@ -169,7 +169,7 @@ def aligned(
     else:
         last = sum((extent - 1) * step for extent, step in zip(shape, strides))
         size = last + dtype.itemsize
-    room = np.zeros(size + LINE_BYTES, np.uint8)
+    room: Any = np.zeros(size + LINE_BYTES, np.uint8)
     start = -ctypes.addressof(ctypes.c_char.from_buffer(room)) % LINE_BYTES
     return np.ndarray(shape, dtype, room, start, strides)
 
@@ -202,10 +202,13 @@ def _numpy_view(name: str, x: Any) -> np.ndarray:
     except (BufferError, TypeError, RuntimeError, ValueError) as error:
         if isinstance(error, OperandError):
             raise
-        raise OperandError(f"{name}: {last_line(error)}") from None
+        first_line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise OperandError(f"{name}: {first_line}") from None
 
 
 def _view_by_ffi(name: str, x: Any) -> np.ndarray:
+    why = f"{name}: requires a gradient, which no kernel passes on: pass {name}.detach()"
+    require(not getattr(x, "requires_grad", False), why, OperandError)
     tensor = tvm_ffi.from_dlpack(x)
     _require_cpu(name, tensor.device.dlpack_device_type())
     try:
@@ -236,6 +239,6 @@ def _view_of(
 ) -> np.ndarray:
     """An array over memory that ``owner`` keeps alive."""
     span = sum((extent - 1) * step for extent, step in zip(shape, strides)) + dtype.itemsize
-    memory = (ctypes.c_char * span).from_address(address)
-    memory.owner = owner  # type: ignore[attr-defined]
+    memory: Any = (ctypes.c_char * span).from_address(address)
+    memory.owner = owner
     return np.ndarray(shape, dtype, memory, 0, strides)
