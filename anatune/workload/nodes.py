@@ -23,12 +23,13 @@ MINUS_BINDS, ATOM_BINDS = 3, 4
 
 CALLS = {
     "max": 2, "min": 2, "abs": 1, "round": 1, "relu": 1, "clip": 3,
-    "exp": 1, "tanh": 1, "erf": 1, "sqrt": 1, "sigmoid": 1, "gelu": 1, "gelu_tanh": 1, "silu": 1,
+    "exp": 1, "tanh": 1, "erf": 1, "erfc": 1, "sqrt": 1, "sigmoid": 1,
+    "gelu": 1, "gelu_tanh": 1, "silu": 1,
 }  # fmt: skip
 """Functions written as calls, with the number of their arguments."""
 
 FLOAT_ONLY = frozenset(
-    ("div", "exp", "tanh", "erf", "sqrt", "sigmoid", "gelu", "gelu_tanh", "silu")
+    ("div", "exp", "tanh", "erf", "erfc", "sqrt", "sigmoid", "gelu", "gelu_tanh", "silu")
 )
 """Functions whose value is float32 where all arguments are integers."""
 
