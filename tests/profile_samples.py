@@ -25,6 +25,9 @@ cores:
       - {level: 1, sets: 64, ways: 8, line: 64 B, size: 32 KiB, cores: 1}
       - {level: 2, sets: 1024, ways: 16, line: 64 B, size: 1 MiB, cores: 4, holds: own}
     tlb: {entries: 64, second_entries: 1536, page: 4 KiB, miss: 7 cycles}
+    dots:
+      - {name: int16 pairs and add, per_cycle: 1, latency: 2 cycles}
+      - {name: int32, per_cycle: {value: 0.5, source: guess}, latency: null}
     source: manual
 memory: {read_one: 12 GB/s, read_all: null, source: manual}
 probes:

@@ -46,6 +46,12 @@ def test_another_host_has_another_file(monkeypatch):
     assert kept.kept_host() is None
 
 
+def test_what_fewer_probes_found_is_not_taken(monkeypatch):
+    kept.keep_host(HOST)
+    monkeypatch.setattr(kept, "PROBES_VERSION", kept.PROBES_VERSION + 1)
+    assert kept.kept_host() is None
+
+
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"schema: 2\n", b"{", b"- 1\n"])
 def test_a_file_that_cannot_be_read_is_none(content):
     file = kept.keep_host(HOST)

@@ -19,6 +19,7 @@ from anatune.hwprofile.schema import facts
 pytest.importorskip("tvm")
 
 from anatune.codegen.probes import CLOCK_STEPS, Probe  # noqa: E402
+from anatune.measure import lab, probe_units  # noqa: E402
 from anatune.measure import probe as probes  # noqa: E402
 from anatune.measure.probe_bench import ProbeBench  # noqa: E402
 
@@ -27,6 +28,14 @@ BEFORE = load_profile("zen5")
 
 ONE_HZ, ALL_HZ = 4.0e9, 3.5e9
 FMA_PER_CYCLE, FMA_LATENCY = 1.6, 5.0
+DOTS = {  # name: sums of full width per cycle, cycles from one to the next
+    "bf16 pairs": (1.1, 6.5),
+    "int8 quads": (0.25, 7.0),
+    "int16 pairs": (1.5, 3.5),
+    "int16 pairs and add": (1.2, 2.5),
+    "int32": (0.67, 2.0),
+}
+FMA = (FMA_PER_CYCLE, FMA_LATENCY)
 READ, READ_ALL = (100.0, 50.0, 25.0), (90.0, 40.0, 12.5)  # bytes per cycle and thread
 LATENCY = (3.0, 12.0, 60.0)
 MEMORY_ONE, MEMORY_ALL = 2.0e10, 3.0e10  # bytes per second
@@ -53,7 +62,9 @@ def true_seconds(profile: Profile, probe: Probe) -> float:
     if probe.kind == "clock":
         return probe.repeats * CLOCK_STEPS / hz
     if probe.kind == "multiply_add":
-        return probe.repeats * max(probe.chains / FMA_PER_CYCLE, FMA_LATENCY) / hz
+        return probe.repeats * probe.chains / DOTS.get(probe.arithmetic, FMA)[0] / hz
+    if probe.kind == "sum":
+        return probe.repeats * DOTS.get(probe.arithmetic, FMA)[1] / hz
     if probe.kind == "read":
         size = 4 * probe.elements
         place = nearest(profile, size, probe.threads)
@@ -123,8 +134,8 @@ class Today(date):
 def stand_in(machine: MadeUpMachine) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(probes, "Worker", machine.start)
-        patch.setattr(probes, "build_probe", machine.build)
-        patch.setattr(probes, "write_loadable", machine.write)
+        patch.setattr(lab, "build_probe", machine.build)
+        patch.setattr(lab, "write_loadable", machine.write)
         patch.setattr(probes, "datetime", SimpleNamespace(date=Today))
         yield
 
@@ -149,11 +160,44 @@ def test_clock_and_multiply_adds(undisturbed):
     assert (core.fma_latency_cycles, core.fma_per_cycle) == (FMA_LATENCY, FMA_PER_CYCLE)
 
 
-@pytest.mark.parametrize(("dtype", "lanes"), [("float32", 16), ("float64", 8)])
-def test_peak(undisturbed, dtype, lanes):
-    flops_per_cycle = 2 * lanes * FMA_PER_CYCLE
-    assert dict(undisturbed.peak_flops)[dtype] == flops_per_cycle * ONE_HZ
-    assert dict(undisturbed.peak_all_flops)[dtype] == 2 * flops_per_cycle * ALL_HZ
+def test_each_arithmetic_that_the_machine_has(undisturbed):
+    found = {dot.name: (dot.per_cycle, dot.latency_cycles) for dot in undisturbed.core.dots}
+    slower = {"int16 pairs and add"}  # than int16 pairs, and never chosen where they are
+    assert found == {name: dot for name, dot in DOTS.items() if name not in slower}
+
+
+def test_arithmetics_that_the_machine_lacks_are_not_built():
+    machine = MadeUpMachine(BEFORE)
+    older = replace(BEFORE, target=replace(BEFORE.target, features=("avx2", "fma")))
+    with stand_in(machine):
+        core = probes.probe_profile(older, machine.hear).core
+    assert {probe.arithmetic for probe in machine.built} == {
+        "", "fma64", "fma32", "int16 pairs and add", "int32",
+    }  # fmt: skip
+    assert [dot.name for dot in core.dots] == ["int16 pairs and add", "int32"]
+
+
+OPERATIONS = {  # per cycle of 512 bit: a product and its sum, in the fastest arithmetic of the type
+    "float64": 2 * 8 * FMA_PER_CYCLE,
+    "float32": 2 * 16 * FMA_PER_CYCLE,
+    "float16": 2 * 16 * FMA_PER_CYCLE,
+    "bfloat16": 2 * 32 * DOTS["bf16 pairs"][0],
+    "int32": 2 * 16 * DOTS["int32"][0],
+    "int16": 2 * 32 * DOTS["int16 pairs"][0],
+    "int8": 2 * 32 * DOTS["int16 pairs"][0],  # quads are slower on the made-up machine
+}
+
+
+@pytest.mark.parametrize("dtype", OPERATIONS)
+def test_peak(undisturbed, dtype):
+    one, every = dict(undisturbed.peak_flops), dict(undisturbed.peak_all_flops)
+    assert one[dtype] == probe_units.digits(OPERATIONS[dtype] * ONE_HZ)
+    assert every[dtype] == probe_units.digits(2 * OPERATIONS[dtype] * ALL_HZ)
+
+
+def test_no_latency_is_below_a_cycle(monkeypatch):
+    monkeypatch.setitem(DOTS, "int32", (2.0, 0.4))
+    assert measured().core.dot("int32").latency_cycles == 1.0
 
 
 def test_caches_are_probed_at_their_own_level(undisturbed):
@@ -246,11 +290,11 @@ def test_a_machine_without_caches_has_its_memory_measured():
     ("value", "kept"), [(4249731234.0, 4.25e9), (123449.0, 123400.0), (3.14159e-6, 3.142e-6)]
 )
 def test_four_digits_are_kept(value, kept):
-    assert probes._digits(value) == kept
+    assert lab.digits(value) == kept
 
 
 @given(st.floats(1e-9, 1e18))
 def test_digits_are_lost_once_and_few(value):
-    kept = probes._digits(value)
+    kept = lab.digits(value)
     assert kept == pytest.approx(value, rel=0.5e-3)
-    assert probes._digits(kept) == kept
+    assert lab.digits(kept) == kept

@@ -11,6 +11,7 @@ from profile_samples import CPU, GPU, edited, small
 
 from anatune.errors import ProfileError
 from anatune.hwprofile import (
+    Dot,
     check_file,
     content_hash,
     dump_profile,
@@ -20,7 +21,9 @@ from anatune.hwprofile import (
     profiles,
     strict_yaml,
 )
-from anatune.hwprofile.schema import FORMAT, facts
+from anatune.hwprofile.profile import MULTIPLY_ADDS
+from anatune.hwprofile.schema import DOTS, FORMAT, facts
+from anatune.plan import ARITHMETIC
 
 SHIPPED = Path(__file__).parents[1] / "hwprofiles"
 
@@ -39,12 +42,27 @@ def test_facts_of_a_cpu() -> None:
     assert [cache.size_bytes for cache in core.caches] == [32768, 2**20]
     assert [cache.holds for cache in core.caches] == ["copies", "own"]
     assert core.tlb is not None and (core.tlb.second_entries, core.tlb.page_bytes) == (1536, 4096)
+    assert core.dots == (
+        Dot(name="int16 pairs and add", per_cycle=1, latency_cycles=2),
+        Dot(name="int32", per_cycle=0.5, latency_cycles=None),
+    )
     assert profile.memory.read_one_bytes_per_s == 12e9
     assert profile.barrier_s == 3e-6
     assert profile.peak_flops == (("float32", 90e9),)
     assert profile.target.features == ("+avx2", "+fma")
     assert profile.usable_threads == 8, "absent: all hardware threads"
     assert profile.sources[0].date == "2026-01-31"
+
+
+def test_arithmetics_are_found_by_name() -> None:
+    core = small().core
+    assert core.dot("int16 pairs and add") == core.dots[0]
+    assert core.dot("fma32") == Dot(name="fma32", per_cycle=2, latency_cycles=5)
+    assert core.dot("int8 quads") is None, "not listed: unknown"
+
+
+def test_the_format_knows_every_arithmetic_of_the_planner() -> None:
+    assert (*MULTIPLY_ADDS, *DOTS) == tuple(ARITHMETIC)
 
 
 def test_facts_of_a_gpu() -> None:
@@ -56,7 +74,12 @@ def test_facts_of_a_gpu() -> None:
 
 
 def test_assumed_facts_are_counted_by_name() -> None:
-    assert small().assumed == ("cores.big.clock.all_cores", "probes.barrier", "probes.peak.float32")
+    assert small().assumed == (
+        "cores.big.clock.all_cores",
+        "cores.big.dots.int32.per_cycle",
+        "probes.barrier",
+        "probes.peak.float32",
+    )
 
 
 def test_each_number_is_cited() -> None:
@@ -144,6 +167,7 @@ def test_hash_sees_every_fact() -> None:
         ("barrier: {value: 3 us", "barrier: {value: 4 us"),
         ("float32: {value: 90", "float64: {value: 90"),
         ("holds: own", "holds: copies"),
+        ("name: int32", "name: int8 quads"),
         ("sources:", "virtualized: true\nsources:"),
     )
     hashes = {content_hash(small(change)) for change in texts} | {content_hash(small())}

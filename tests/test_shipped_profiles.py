@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from anatune.hwprofile import CoreKind, Profile, check_file, load_profile
+from anatune.plan import ARITHMETIC, CodeTarget
 
 FOLDER = Path(__file__).resolve().parents[1] / "hwprofiles"
 MAX_LINES = 80
@@ -159,6 +160,20 @@ def test_the_model_finds_the_facts_that_it_needs(name: str) -> None:
     for core in shipped(name).cores:
         assert core.loads_per_cycle is not None
         assert core.clock_one_hz is not None or name.startswith("generic_")
+
+
+@cpus
+def test_every_known_arithmetic_is_one_that_the_machine_has(name: str) -> None:
+    profile = shipped(name)
+    target = CodeTarget.of(profile.target)
+    unknown = [dot.name for dot in profile.core.dots if not ARITHMETIC[dot.name].runs_on(target)]
+    assert unknown == []
+
+
+@cpus
+def test_no_arithmetic_is_faster_than_the_pipes_of_multiply_adds(name: str) -> None:
+    core = shipped(name).core
+    assert all(dot.per_cycle <= core.fma_per_cycle for dot in core.dots)
 
 
 @pytest.mark.parametrize("name", HYBRID)

@@ -137,16 +137,27 @@ def _fields(run: Run) -> dict[str, object]:
 
 
 def _describe(machine: Profile) -> str:
-    """The machine in a few lines: its cores, its caches, its probed peak."""
-    peak, peak_all = (dict(p).get("float32") for p in (machine.peak_flops, machine.peak_all_flops))
+    """The machine in a few lines: its cores, its caches, its probed peaks."""
     guest = " (virtual machine)" if machine.virtualized else ""
     return "\n".join(
         (
             f"{machine.title}{guest}, usable threads: {machine.usable_threads}",
             *(_core(core) for core in machine.cores),
-            f"probed float32 peak: {rate(peak)} on one thread, {rate(peak_all)} on all",
+            *_peaks(machine),
         )
     )
+
+
+def _peaks(machine: Profile) -> list[str]:
+    """One line for all data types that have one peak."""
+    together = dict(machine.peak_all_flops)
+    groups: dict[tuple[str, str], list[str]] = {}
+    for dtype, peak in machine.peak_flops:
+        groups.setdefault((rate(peak), rate(together.get(dtype))), []).append(dtype)
+    return [
+        f"probed peak of {', '.join(dtypes)}: {one} on one thread, {every} on all"
+        for (one, every), dtypes in groups.items()
+    ]
 
 
 def _core(core: CoreKind) -> str:

@@ -28,10 +28,10 @@ class Probe:
     """A probe to build: what it does, on how many threads, and how many times.
 
     ``kind``: "multiply_add" runs ``chains`` independent register-only chains of an ``arithmetic``;
-    "sum" adds products to one vector of sums, so that each waits for the one before; "read" adds up ``elements`` per thread, ``chains`` vectors at a time; "stride" adds up one
-    element every ``stride``; "chase" follows ``data`` as a list of subscripts, each read waiting
-    for the one before; "clock" is a chain of integer operations of one cycle each; "empty" does
-    nothing.
+    "sum" adds products to one vector of sums, so that each waits for the one before; "read" adds
+    up ``elements`` per thread, ``chains`` vectors at a time; "stride" adds up one element every
+    ``stride``; "chase" follows ``data`` as a list of subscripts, each read waiting for the one
+    before; "clock" is a chain of integer operations of one cycle each; "empty" does nothing.
     """
 
     kind: str

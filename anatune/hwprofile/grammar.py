@@ -7,7 +7,9 @@ from enum import Enum
 
 from anatune.units import Quantity
 
-DTYPES = ("float64", "float32", "tf32", "float16", "bfloat16", "float8", "int8")
+DTYPES = (
+    "float64", "float32", "tf32", "float16", "bfloat16", "float8", "int32", "int16", "int8",
+)  # fmt: skip
 
 
 class Kind(Enum):

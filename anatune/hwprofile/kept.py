@@ -18,6 +18,9 @@ from anatune.hwprofile.profile import Profile
 
 CACHE_ENVIRONMENT = "ANATUNE_CACHE_DIR"
 
+PROBES_VERSION = 2
+"""Counts up whenever probes find more, so that a profile which lacks it is not taken for whole."""
+
 
 def cache_folder() -> Path:
     """Where anatune keeps what it can make again; it need not exist."""
@@ -30,8 +33,12 @@ def cache_folder() -> Path:
 
 
 def host_file() -> Path:
-    """Where the profile of the host as it now is lies; another or changed host: another file."""
-    return cache_folder() / "hosts" / host_fingerprint() / "host.yaml"
+    """Where the profile of the host as it now is lies; another or changed host: another file.
+
+    So is that which other probes found.
+    """
+    folder = f"{host_fingerprint()}_{PROBES_VERSION}"
+    return cache_folder() / "hosts" / folder / "host.yaml"
 
 
 def kept_host() -> Profile | None:

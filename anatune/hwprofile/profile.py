@@ -13,6 +13,10 @@ from anatune.hwprofile.schema import missing_facts
 
 MEASURE_COMMAND = "anatune profile measure"
 
+MULTIPLY_ADDS = ("fma64", "fma32")
+"""Names of the arithmetics whose rate and latency are ``fma_per_cycle`` and ``fma_latency_cycles``:
+of full-width vectors, so that one figure serves both."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
@@ -65,6 +69,18 @@ class Tlb:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Dot:
+    """A vector arithmetic beside the multiply-add: short sums of products, added to each lane.
+
+    ``name`` is one of ``anatune.plan.ARITHMETIC``, and one of it may be several instructions.
+    """
+
+    name: str
+    per_cycle: float | None  # of full width
+    latency_cycles: float | None  # from a sum to the next one of the same lane
+
+
+@dataclass(frozen=True, kw_only=True)
 class CoreKind:
     """One kind of core; a hybrid chip has several, the fastest first."""
 
@@ -82,6 +98,15 @@ class CoreKind:
     stores_per_cycle: float | None
     caches: tuple[CacheLevel, ...]  # nearest first
     tlb: Tlb | None = None
+    dots: tuple[Dot, ...] = ()  # those that are known; without fma64 and fma32
+
+    def dot(self, name: str) -> Dot | None:
+        """Rate and latency of an arithmetic, the multiply-add among them; None: nothing known."""
+        if name in MULTIPLY_ADDS:
+            return Dot(
+                name=name, per_cycle=self.fma_per_cycle, latency_cycles=self.fma_latency_cycles
+            )
+        return next((dot for dot in self.dots if dot.name == name), None)
 
     def lanes(self, element_bytes: int) -> int:
         """N_vec: elements of ``element_bytes`` in one vector; a scalar register holds one."""
@@ -142,8 +167,9 @@ class Profile:
     virtualized: bool = False
     brand: str | None = None
     barrier_s: float | None = None  # start and join of one parallel region on all usable threads
-    peak_flops: tuple[tuple[str, float], ...] = ()  # probed, one thread, by data type, FLOP/s
-    peak_all_flops: tuple[tuple[str, float], ...] = ()  # probed, all usable threads together
+    # Probed, operations per second (two for a product and its sum) by the data type of A and B:
+    peak_flops: tuple[tuple[str, float], ...] = ()  # one thread
+    peak_all_flops: tuple[tuple[str, float], ...] = ()  # all usable threads together
     sources: tuple[Source, ...] = ()
     citations: tuple[Citation, ...] = ()  # one for each number
     assumed: tuple[str, ...] = ()  # dotted names of the facts whose source is of kind "assumed"

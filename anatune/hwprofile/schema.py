@@ -27,6 +27,7 @@ OLDEST_VERSION = 1
 CHANGES = {1: "first version"}  # version -> what a file must change to be of this version
 
 ISAS = ("x86_64", "aarch64", "riscv64", "nvptx")
+DOTS = ("bf16 pairs", "int8 quads", "int16 pairs", "int16 pairs and add", "int32")
 SOURCE_KINDS = ("detected", "measured", "document", "assumed")
 NAME_PATTERN = "[a-z0-9][a-z0-9_]{0,63}"
 
@@ -131,6 +132,16 @@ TLB = Block(
     ),
 )
 
+DOT = Block(
+    key="dots",
+    noun="Dot",
+    items=(
+        Fact(key="name", attr="name", kind=Kind.TEXT, words=DOTS, sourced=False),
+        _unknown("per_cycle", "per_cycle", Kind.NUMBER, 0.01, 64, "of full width"),
+        _unknown("latency", "latency_cycles", CYCLES, 1, 100, "from a sum to the next one"),
+    ),
+)
+
 CORE = Block(
     key="cores",
     noun="CoreKind",
@@ -168,6 +179,10 @@ CORE = Block(
         _unknown("stores_per_cycle", "stores_per_cycle", Kind.NUMBER, 0.01, 64, "of full width"),
         Listed(key="caches", attr="caches", block=CACHE, identity="level", about="nearest first"),
         TLB,
+        Listed(
+            key="dots", attr="dots", block=DOT, identity="name",
+            about="short sums of products, each added to a lane of a vector",
+        ),
     ),
 )  # fmt: skip
 
@@ -194,7 +209,8 @@ PROBES = Block(
     items=(
         _unknown("barrier", "barrier_s", TIME, 1e-8, 1, "start and join of one parallel region"),
         Table(
-            key="peak", attr="peak_flops", about="register-only loop on one thread",
+            key="peak", attr="peak_flops",
+            about="register-only loop on one thread, by data type of A and B",
             value=Fact(key="*", kind=FLOP_RATE, low=1e6, high=1e18),
         ),
         Table(
