@@ -119,8 +119,8 @@ def emit_with_a_in_registers(
     After::
 
         r[i, p] = broadcast(A[i, p])            # height * steps registers
-        for u in vectors of the row:
-            C[i, u] = (C[i, u] + r[i, 0] * B[0, u]) + r[i, 1] * B[1, u] ...
+        for piece of the row:
+            for p in range(steps): C[i, u] += r[i, p] * B[p, u]     # all i and u of the piece
 
     ``passes(body)`` runs ``body(number, row)`` for each piece of the row.
     """  # fmt: skip
@@ -128,13 +128,14 @@ def emit_with_a_in_registers(
 
     def piece(number: Any, row: Row) -> None:
         operands = tile(number, row)
-        for u in range(row.vectors):
-            b = [T.bind(operands.b(p, u)) for p in range(steps)]
-            for i in range(height):
-                sums = operands.c(i, u)
-                for p in range(steps):
-                    sums = operands.multiply(sums, kept[i][p], b[p])
-                operands.store_c(i, u, sums)
+        each = [(i, u) for i in range(height) for u in range(row.vectors)]
+        sums = {(i, u): operands.c(i, u) for i, u in each}
+        for p in range(steps):
+            b = [T.bind(operands.b(p, u)) for u in range(row.vectors)]
+            for i, u in each:
+                sums[i, u] = T.bind(operands.multiply(sums[i, u], kept[i][p], b[u]))
+        for i, u in each:
+            operands.store_c(i, u, sums[i, u])
 
     passes(piece)
 
@@ -148,8 +149,8 @@ def emit_with_b_in_registers(
     After::
 
         r[p, u] = B[p, u]                       # steps * row.vectors registers
-        for i in rows:
-            C[i, u] = (C[i, u] + broadcast(A[i, 0]) * r[0, u]) + broadcast(A[i, 1]) * r[1, u] ...
+        for piece of the rows:
+            for p in range(steps): C[i, u] += broadcast(A[i, p]) * r[p, u]     # all i and u
 
     ``passes(body)`` runs ``body(number, height)`` for each piece of the rows.
     """  # fmt: skip
@@ -157,12 +158,13 @@ def emit_with_b_in_registers(
 
     def piece(number: Any, height: int) -> None:
         operands = tile(number)
-        for i in range(height):
-            sums = [operands.c(i, u) for u in range(row.vectors)]
-            for p in range(steps):
-                a = T.bind(operands.a(i, p))
-                sums = [operands.multiply(s, a, kept[p][u]) for u, s in enumerate(sums)]
-            for u, s in enumerate(sums):
-                operands.store_c(i, u, s)
+        each = [(i, u) for i in range(height) for u in range(row.vectors)]
+        sums = {(i, u): operands.c(i, u) for i, u in each}
+        for p in range(steps):
+            a = [T.bind(operands.a(i, p)) for i in range(height)]
+            for i, u in each:
+                sums[i, u] = T.bind(operands.multiply(sums[i, u], a[i], kept[p][u]))
+        for i, u in each:
+            operands.store_c(i, u, sums[i, u])
 
     passes(piece)

@@ -27,6 +27,17 @@ TILE_START_CYCLES = 28.0
 LINK_SHARE = 0.9
 """Share of a level's probed read rate that a tile's loop gets: it reads shorter runs."""
 
+STREAM_START_CYCLES = 8.0
+"""Cycles to load the tile that A or B keeps in registers and to set out: the loop's exit, unlike
+that of a tile of C, is one and the same for all, and predicted."""
+
+CROSSING_STORE = 3.0
+"""Cycles of a store whose vector lies on two lines, as rows do that do not begin with a line: seen
+on a Zen 5 guest, where A or B stays in registers and every third cycle stores."""
+
+CROSSING_LOAD = 2.0
+"""Accesses of a load whose vector lies on two lines."""
+
 SAME_SET = 0.25
 """Share of the L2 latency that a row adds whose lines fall where those of the row before fell."""
 
@@ -166,17 +177,20 @@ def _work_of_c_tiles(plan: GemmPlan, x: Extents, here: Machine) -> Work:
 
 def _work_of_streams(plan: GemmPlan, x: Extents, here: Machine) -> Work:
     extents = (x.m, x.n, x.k)
-    pieces = _stream_pieces(plan.tile, plan.multiply, plan.order, extents, here)
-    return Work(pieces, TILE_START_CYCLES * sum(p.count for p in pieces))
+    size = ELEMENT_BYTES[str(plan.workload.out_dtype)]
+    crossing = int(plan.workload.ldc or 0) * size % here.l1.line_bytes > 0
+    pieces = _stream_pieces(plan.tile, plan.multiply, plan.order, extents, here, crossing)
+    return Work(pieces, STREAM_START_CYCLES * sum(p.count for p in pieces))
 
 
 def _stream_pieces(
     tile: MicroTile, arithmetic: Arithmetic, order: Order, extents: tuple[int, int, int],
-    here: Machine,
+    here: Machine, crossing: bool = False,
 ) -> tuple[Pieces, ...]:
     """Tiles that keep A or B: a step along n or m takes a vector of C in, and puts it back.
 
     Sums of one step wait for each other, those of the next do not: units and ports are the limit.
+    ``crossing``: rows of C do not begin with a line.
     """  # fmt: skip
     m, n, k = extents
     rate, _ = rate_of(arithmetic, here)
@@ -185,13 +199,15 @@ def _stream_pieces(
         turns, sides = vectors, _parts(m, tile.mr)
     else:
         turns, sides = m, _parts(vectors, tile.vectors)
+    load = CROSSING_LOAD if crossing else 1.0
+    store = CROSSING_STORE if crossing else 1.0 / here.stores
     return tuple(
         Pieces(
             count=count * deep,
             turns=turns,
             multiply=sums * steps / rate,
-            loads=(sums + steps) / here.loads,
-            stores=sums / here.stores,
+            loads=(load * sums + steps) / here.loads,
+            stores=store * sums,
         )
         for count, sums in sides
         for deep, steps in _parts(k, tile.kr)
@@ -265,7 +281,7 @@ def least_cycles(
     m, n, k = extents["m"], extents["n"], extents["k"]
     if order.in_registers != "C":
         pieces = _stream_pieces(tile, arithmetic, order, (m, n, k), here)
-        starts = TILE_START_CYCLES * sum(p.count for p in pieces)
+        starts = STREAM_START_CYCLES * sum(p.count for p in pieces)
         return starts + sum(p.count * p.turns * max(p.multiply, p.loads, p.stores) for p in pieces)
     groups = -(-k // arithmetic.group)
     return sum(

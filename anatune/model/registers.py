@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from math import ceil, isqrt
 
 from anatune.errors import require
@@ -17,8 +18,9 @@ STREAM_STEPS = 16
 """Steps along k of a tile that keeps A or B, at most: each is a stream of its own beside C, and
 current cores' prefetchers follow about that many."""
 
-STREAM_ROWS = (1, 2, 4)
-"""Rows that a tile which keeps B takes at once: the loop's own work is shared out over them."""
+PIECES = (1, 2, 4)
+"""Rows or vectors of C that pass by a tile at once: more sums that do not wait for each other."""
+
 
 def floor_accumulators(lanes: int, latency: float, per_cycle: float) -> int:
     """Elements of C that must be in flight so that no FMA waits for the one before it.
@@ -51,17 +53,18 @@ def registers_needed(mr: int, vectors: int) -> int:
 def registers_of(tile: MicroTile, order: Order) -> tuple[int, str]:
     """Vector registers that a tile needs, and what for.
 
-    C stays: see `registers_needed`. A stays, each element broadcast: mr*kr, a column of B of kr
-    vectors and the sums of one row at a time. B stays: kr*nv, the sums of a row and an element of A.
+    C stays: see `registers_needed`. A stays, each element broadcast: mr*kr, mr*nv sums on their way
+    and a row of B. B stays: kr*nv, mr*nv sums and an element of A.
     """
     mr, nv, kr = tile.mr, tile.vectors, tile.kr
     if order.in_registers == "C":
         return registers_needed(mr, nv), (
             f"{mr}*{nv} accumulators + {nv} for a row of B + 1 for A"
         )
+    sums = f"{mr}*{nv} for C"
     if order.in_registers == "A":
-        return mr * kr + kr + 1, f"{mr}*{kr} for A + {kr} for a column of B + 1 for C"
-    return kr * nv + nv + 1, f"{kr}*{nv} for B + {nv} for a row of C + 1 for A"
+        return mr * kr + mr * nv + nv, f"{mr}*{kr} for A + {sums} + {nv} for a row of B"
+    return kr * nv + mr * nv + 1, f"{kr}*{nv} for B + {sums} + 1 for A"
 
 
 def port_bound(mr: int, vectors: int, fma_per_cycle: float, loads_per_cycle: float) -> float:
@@ -91,12 +94,11 @@ def legal_tiles(core: CoreKind, element_bytes: int) -> tuple[MicroTile, ...]:
 def streaming_tiles(core: CoreKind, element_bytes: int, order: Order) -> tuple[MicroTile, ...]:
     """Tiles that keep A or B in registers while C streams past, up to `STREAM_STEPS` long."""
     lanes = core.lanes(element_bytes)
-    if order.in_registers == "A":
-        shapes = [(mr, 1, kr) for mr in range(1, 9) for kr in range(1, STREAM_STEPS + 1)]
-    else:
-        shapes = [(mr, v, kr) for mr in STREAM_ROWS for v in range(1, 9)
-                  for kr in range(1, STREAM_STEPS + 1)]
-    tiles = [MicroTile(mr=mr, nr=v * lanes, lanes=lanes, kr=kr) for mr, v, kr in shapes]
+    rows, vectors = (range(1, 9), PIECES) if order.in_registers == "A" else (PIECES, range(1, 9))
+    tiles = (
+        MicroTile(mr=mr, nr=nv * lanes, lanes=lanes, kr=kr)
+        for mr, nv, kr in product(rows, vectors, range(2, STREAM_STEPS + 1))
+    )
     return tuple(t for t in tiles if registers_of(t, order)[0] <= core.vector_registers)
 
 

@@ -137,12 +137,14 @@ class Panels:
         x_block = along * block_extent(plan, x, first) * s_x
         y_block = along * block_extent(plan, x, last) * s_y
 
+        run, stride = _runs(plan, order.in_l3, first, along, width)
+
         def x_stays(level: CacheLevel, beside: int) -> bool:
-            if order.in_l3 == "B" and plan.b is Storage.IN_PLACE:
-                together = keeps(level, x_micro + beside)
-                stride = int(plan.workload.ldb or 0) * s_x
-                return together and keeps_rows(level, along, width * s_x, stride, page_bytes)
-            return keeps(level, x_micro + beside)
+            together = keeps(level, x_micro + beside)
+            if not stride:
+                return together
+            rows = x_micro // run
+            return together and keeps_rows(level, rows, run, stride, page_bytes)
 
         return cls(
             y_block=y_block,
@@ -153,6 +155,21 @@ class Panels:
             y_in_l1=keeps(l1, y_block + x_micro),
             y_in_l2=l2 is not None and keeps(l2, y_block + 2 * x_micro),
         )
+
+
+def _runs(plan: GemmPlan, operand: str, across: str, along: int, width: int) -> tuple[int, int]:
+    """Bytes that lie side by side in a micro-panel read in place, and from one run to the next.
+
+    The stride is 0 where the panel is packed.
+    """
+    w, size = plan.workload, element_bytes(plan, operand)
+    leading = {"A": w.lda, "B": w.ldb, "C": w.ldc}[operand]
+    stored = {"A": plan.a, "B": plan.b, "C": Storage.IN_PLACE}[operand]
+    if stored is not Storage.IN_PLACE:
+        return along * width * size, 0
+    transposed = {"A": w.trans_a, "B": w.trans_b, "C": False}[operand]
+    side_by_side = DIMS[operand][0 if transposed else 1]
+    return (width if side_by_side == across else along) * size, int(leading or 0) * size
 
 
 def traffic(
