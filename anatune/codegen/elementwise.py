@@ -9,12 +9,14 @@ from typing import Any
 from tvm.tirx.script import builder as T
 
 from anatune.codegen.convert import cast, like, rounded
-from anatune.codegen.transcendental import erf, exp, sigmoid, tanh
+from anatune.codegen.transcendental import erf, erfc, exp, sigmoid, tanh
 from anatune.workload.dtypes import is_float
 from anatune.workload.expression import MEANINGS, Apply, Constant, Expression, Operand, Sum, meaning
 from anatune.workload.nodes import MINUS
 
-Function = Callable[..., Any]
+LIMITING = ("max", "min")
+"""They give their second argument where the first is beyond it or cannot be compared, so a number
+goes first: a NaN beside it is then kept."""
 
 
 def emit(
@@ -23,7 +25,8 @@ def emit(
     """The vector of ``expression.dtype`` that becomes of ``sums``.
 
     ``operand(op)`` is a vector of an operand's elements beside these sums, as type ``op.computed``.
-    Integers wrap around where a sum, a difference or a product leaves int32.
+    Integer sums, differences and products wrap around where they leave int32, as long as nothing
+    compares them after that.
     """
     return _Emitter(T.bind(sums), operand, lanes).value(expression)
 
@@ -46,25 +49,29 @@ class _Emitter:
         assert isinstance(node, Apply)
         if node.function in MEANINGS:
             argument = node.arguments[0]
-            said = meaning(node.function, argument.dtype)
+            said = meaning(node.function, argument.computed)
             return emit(said, self.value(argument), self.operand, self.lanes)
-        arguments = [self.argument(part, node.dtype) for part in node.arguments]
+        parts = sorted(node.arguments, key=_last) if node.function in LIMITING else node.arguments
+        arguments = [self.argument(part, node.dtype) for part in parts]
         return T.bind(_FUNCTIONS[node.function](*arguments))
 
     def argument(self, node: Expression, dtype: str) -> Any:
         """The value of ``node`` as the type that a function of it is computed in."""
         if isinstance(node, Constant):
             return like(self.sums, node.value, dtype)
-        held = node.computed if isinstance(node, Operand) else node.dtype
         value = self.value(node)
-        return value if held == dtype else cast(value, dtype)
+        return value if node.computed == dtype else cast(value, dtype)
+
+
+def _last(part: Expression) -> bool:
+    return not isinstance(part, Constant)
 
 
 def _round(x: Any) -> Any:
     return rounded(x) if is_float(x.ty.dtype) else x
 
 
-_FUNCTIONS: dict[str, Function] = {
+_FUNCTIONS: dict[str, Callable[..., Any]] = {
     "add": lambda x, y: x + y,
     "sub": lambda x, y: x - y,
     "mul": lambda x, y: x * y,
@@ -79,5 +86,6 @@ _FUNCTIONS: dict[str, Function] = {
     "exp": exp,
     "tanh": tanh,
     "erf": erf,
+    "erfc": erfc,
     "sigmoid": sigmoid,
 }

@@ -226,7 +226,7 @@ def _refuse(text: Any, why: str) -> NoReturn:
 MEANINGS = {
     "relu": "max(0, c)",
     "silu": "c * sigmoid(c)",
-    "gelu": "c * (0.5 + 0.5 * erf(0.7071067811865476 * c))",
+    "gelu": "0.5 * c * erfc(-0.7071067811865476 * c)",
     "gelu_tanh": "c * sigmoid(1.5957691216057308 * (c + 0.044715 * c * c * c))",
 }
 """Functions of one argument, called ``c`` here, that others make up: max(0, x); x / (1 + exp(-x));

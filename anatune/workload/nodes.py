@@ -44,6 +44,11 @@ class Expression:
     dtype: str
 
     @property
+    def computed(self) -> str:
+        """``dtype``, or the accumulator's type that an operand's values are widened to."""
+        return accumulator_of(self.dtype, self.dtype)
+
+    @property
     def parts(self) -> tuple[Expression, ...]:
         """What it is made of directly."""
         return ()
@@ -121,11 +126,6 @@ class Operand(Expression):
     axes: tuple[str, ...]
     dtype: str
     usual: bool = field(default=False, compare=False)  # the dtype goes without saying
-
-    @property
-    def computed(self) -> str:
-        """The type that its values are widened to: float64, float32 or int32."""
-        return accumulator_of(self.dtype, self.dtype)
 
     @cached_property
     def operands(self) -> tuple[Operand, ...]:
