@@ -66,11 +66,14 @@ def cast(value: Any, to: str) -> Any:
     return T.cast(value, vector_of(value, to))
 
 
-def like(value: Any, number: float, dtype: str) -> Any:
-    """``number`` in as many lanes as ``value`` has."""
-    lanes = lanes_of(value)
+def filled(number: float, dtype: str, lanes: int) -> Any:
     one = tirx.const(number, dtype)
     return one if lanes == 1 else T.broadcast(one, lanes)
+
+
+def like(value: Any, number: float, dtype: str) -> Any:
+    """``number`` in as many lanes as ``value`` has."""
+    return filled(number, dtype, lanes_of(value))
 
 
 def vector_of(value: Any, dtype: str) -> str:
@@ -79,13 +82,13 @@ def vector_of(value: Any, dtype: str) -> str:
     return dtype if lanes == 1 else f"{dtype}x{lanes}"
 
 
+def rounded(value: Any) -> Any:
+    """To the nearest whole number, half to even."""
+    return T.nearbyint(value) if value.ty.dtype.is_float else value
+
+
 def lanes_of(value: Any) -> int:
     return int(value.ty.dtype.lanes)
-
-
-def rounded(value: Any) -> Any:
-    """A float to the nearest whole number, half to even."""
-    return T.nearbyint(value)
 
 
 def _clamped(value: Any, dtype: str, low: float, high: float) -> Any:

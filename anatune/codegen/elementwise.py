@@ -8,9 +8,8 @@ from typing import Any
 
 from tvm.tirx.script import builder as T
 
-from anatune.codegen.convert import cast, like, rounded
+from anatune.codegen.convert import cast, filled, rounded
 from anatune.codegen.transcendental import erf, erfc, exp, sigmoid, tanh
-from anatune.workload.dtypes import is_float
 from anatune.workload.expression import MEANINGS, Apply, Constant, Expression, Operand, Sum, meaning
 from anatune.workload.nodes import MINUS
 
@@ -45,7 +44,7 @@ class _Emitter:
         if isinstance(node, Operand):
             return T.bind(self.operand(node))
         if isinstance(node, Constant):
-            return like(self.sums, node.value, node.dtype)
+            return filled(node.value, node.dtype, self.lanes)
         assert isinstance(node, Apply)
         if node.function in MEANINGS:
             argument = node.arguments[0]
@@ -58,17 +57,13 @@ class _Emitter:
     def argument(self, node: Expression, dtype: str) -> Any:
         """The value of ``node`` as the type that a function of it is computed in."""
         if isinstance(node, Constant):
-            return like(self.sums, node.value, dtype)
+            return filled(node.value, dtype, self.lanes)
         value = self.value(node)
         return value if node.computed == dtype else cast(value, dtype)
 
 
 def _last(part: Expression) -> bool:
     return not isinstance(part, Constant)
-
-
-def _round(x: Any) -> Any:
-    return rounded(x) if is_float(x.ty.dtype) else x
 
 
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
@@ -82,7 +77,7 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "clip": lambda x, low, high: T.min(high, T.max(low, x)),
     "abs": lambda x: T.abs(x),
     "sqrt": lambda x: T.sqrt(x),
-    "round": _round,
+    "round": rounded,
     "exp": exp,
     "tanh": tanh,
     "erf": erf,

@@ -29,7 +29,7 @@ SMALLEST_NORMAL = {"float32": 2.0**-126, "float64": 2.0**-1022}
 
 FUNCTION_ERROR = {"exp": 2.0, "tanh": 4.0, "sigmoid": 3.0, "erf": 4.0, "erfc": 8.0}
 """Relative error of functions as `anatune.codegen.transcendental` computes them, in units of the
-type's u, and that of erfc(x) times 1 + x^2; the tests of that module hold it to these."""
+type's u, and that of erfc(x) times 1 + max(x, 0)^2; the tests of that module hold it to these."""
 
 ERFC_ENDS = 28.0
 """erfc is 0 from here on, in float64 as well."""
@@ -163,6 +163,6 @@ def _rounded(node: Apply, x: np.ndarray, value: np.ndarray, error: np.ndarray) -
         return value, error
     units: Any = FUNCTION_ERROR.get(node.function, 1.0)
     if node.function == "erfc":
-        units = units * (1 + np.minimum(np.abs(x), ERFC_ENDS) ** 2)
+        units = units * (1 + np.clip(x, 0, ERFC_ENDS) ** 2)
     own = units * UNIT_ROUNDOFF[node.dtype] * (np.abs(value) + error)
     return value, error + own + SMALLEST_NORMAL[node.dtype]

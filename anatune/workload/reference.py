@@ -87,6 +87,8 @@ def _values(
 ) -> Bounded:
     a, b = _matrices(workload, inputs, rows)
     sums = _sums(workload, a, b)
+    if workload.batch > 1:  # one A beside one B make one product, but C has them all
+        sums = np.broadcast_to(sums, (workload.batch, *sums.shape[-2:]))
     error = _sums_error(workload, a, b) if bounded else np.zeros(())
     named = workload.expression.operands
     operands = {op.name: _placed(inputs, out, op.name, op.axes, rows) for op in named}
