@@ -1,12 +1,12 @@
 """Side by side with the installed libraries, each with its best setting (rank 9).
 
-Every runner has a process of its own, and they take turns. The heats find the setting that suits a
-library best for this very shape; the final is what counts.
+Every runner has a process of its own, and they take turns. The heats, one per library, find the
+setting that suits it best for this very workload; the final is what counts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -18,17 +18,11 @@ from anatune.measure.outcome import Outcome
 from anatune.measure.runner import LocalRunner
 from anatune.measure.worker import Worker
 from anatune.plan import CodeTarget, GemmPlan
+from anatune.report.competitors.entries import Choice, Request
+from anatune.report.competitors.registry import find
 from anatune.report.turns import Entrant, fastest, take_turns
-from anatune.workload import Matmul
 
 OURS = "anatune"
-AS_INSTALLED = "as installed"
-
-TOLD_CORE_TYPES = {
-    "x86_64": ("SkylakeX", "Cooperlake", "SapphireRapids", "Zen", "Haswell"),
-    "aarch64": ("ARMV8", "NEOVERSEN1", "NEOVERSEV1", "NEOVERSEN2"),
-}
-"""Instruction set -> core types that OpenBLAS can be told (its driver/others/dynamic*.c)."""
 
 BATCH_S = 0.02
 """Length of a timed batch, seconds: long against the timer and against one thread's wake-up."""
@@ -39,8 +33,8 @@ HEAT_ROUNDS = 3
 FINAL_ROUNDS = 9
 """Rounds of the final, whose median counts."""
 
-PATIENCE_S = 120.0
-"""A runner that has not answered after this many seconds is taken to hang."""
+HOPELESS = 10.0
+"""Times the fastest one's time: who takes longer stays with the time of its first turns."""
 
 Tell = Callable[[str], None]
 
@@ -54,13 +48,23 @@ class Row:
     time_s: float | None = None
     spread_s: float | None = None
     note: str = ""
+    tuning_s: float | None = None  # what was spent before the first call, where it was a search
 
     @classmethod
     def of(cls, entrant: Entrant) -> Row:
+        who = entrant.library, entrant.setting
         timing = entrant.timing
         if timing is None:
-            return cls(entrant.library, entrant.setting, note=entrant.note or "not timed")
-        return cls(entrant.library, entrant.setting, timing.median_s, timing.spread_s, entrant.note)
+            return cls(*who, note=entrant.note or "not timed", tuning_s=entrant.tuning_s)
+        return cls(*who, timing.median_s, timing.spread_s, entrant.note, entrant.tuning_s)
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A library that takes no part, and why."""
+
+    library: str
+    why: str
 
 
 @dataclass(frozen=True)
@@ -70,16 +74,27 @@ class Comparison:
     plan: GemmPlan
     rows: tuple[Row, ...]
     tried: tuple[Row, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
+    peak_flops_per_s: float | None = None  # probed, of as many threads as the libraries had
 
     @property
     def ratio(self) -> float | None:
         """Our speed over that of the fastest other runner; None where either has no time."""
-        ours, *others = (row.time_s for row in self.rows)
-        timed = [t for t in others if t is not None]
-        return min(timed) / ours if ours and timed else None
+        ratios = [self.ratio_to(row) for row in self.rows[1:]]
+        return min((ratio for ratio in ratios if ratio is not None), default=None)
+
+    def ratio_to(self, row: Row) -> float | None:
+        """Our speed over that of ``row``."""
+        ours = self.rows[0].time_s
+        return row.time_s / ours if ours and row.time_s else None
 
     def flops_per_s(self, row: Row) -> float | None:
         return self.plan.workload.flops / row.time_s if row.time_s else None
+
+    def peak_share(self, row: Row) -> float | None:
+        """Fraction of the probed peak; None where the profile has none for these threads."""
+        rate = self.flops_per_s(row)
+        return rate / self.peak_flops_per_s if rate and self.peak_flops_per_s else None
 
 
 def runnable_here(target: Any, progress: Tell = lambda text: None) -> Profile:
@@ -104,50 +119,97 @@ def compare(
     threads: int | None = None,
     progress: Tell = lambda text: None,
     rounds: int = FINAL_ROUNDS,
+    *,
+    libraries: Sequence[str] | None = None,
+    metaschedule: Sequence[int] = (),
+    profile: Profile | None = None,
+    tuning_s: float | None = None,
 ) -> Comparison:
-    """Time the kernel of ``plan`` beside numpy's matmul, as installed and told the core type.
+    """Time the kernel of ``plan`` beside the installed libraries, each with its best setting.
 
-    The libraries may use ``threads``; None: as many as the plan, which may have left some idle.
+    Args:
+        predicted_s: what the model says of the plan; bounds how long it is waited for.
+        threads: threads of the libraries; None: as many as the plan, which may leave some idle.
+        rounds: rounds of the final.
+        libraries: names of `registry.LIBRARIES`; all by default.
+        metaschedule: numbers of trials for which TVM's search is run as a competitor.
+        profile: where the probed peak is found that rates are held against.
+        tuning_s: what our own plan took to find, for its row.
 
     Raises:
-        OptionError: fewer than one round.
+        OptionError: fewer than one round, a library that is not known, or no trials.
         BuildError, VerificationError, WorkerError: our own kernel does not build, computes
             something else, or does not run.
     """
     require(rounds >= 1, f"rounds = {rounds}: at least 1", OptionError)
+    threads = threads or plan.grid.threads
+    request = Request(workload=plan.workload, target=plan.target, threads=threads)
+    found, refused = find(request, libraries, metaschedule)
+    left_out = [LeftOut(name, why) for name, why in refused.items()]
+    tried: list[Row] = []
     with ExitStack() as stack:
         ours = _start_ours(plan, predicted_s, stack)
-        installed, told = _start_numpy(plan, threads or plan.grid.threads, stack, progress)
-        progress("finding the setting that suits the library best")
-        take_turns([ours, installed, *told], HEAT_ROUNDS, BATCH_S)
-        best = fastest(told)
-        tried = tuple(Row.of(e) for e in told if e is not best)
-        final = [e for e in (ours, installed, best) if e is not None]
-        for entrant in final:
-            entrant.samples.clear()
+        ours.tuning_s = tuning_s
+        final = [ours]
+        for name, choices in found.items():
+            progress(f"{name}: finding the setting that suits it best")
+            best, others = heat(ours, choices, request, stack)
+            if best is None:
+                left_out.append(LeftOut(name, others[0].note))
+            else:
+                final.append(best)
+                tried += map(Row.of, others)
         progress(f"{rounds} rounds, turn and turn about")
-        take_turns(final, rounds, BATCH_S)
-    return Comparison(plan, tuple(Row.of(e) for e in final), tried)
+        _play_final(final, rounds)
+    rows = tuple(map(Row.of, final))
+    return Comparison(plan, rows, tuple(tried), tuple(left_out), probed_peak(profile, request))
 
 
-def numpy_entrant(
-    workload: Matmul, threads: int, core_type: str | None, stack: ExitStack
-) -> Entrant:
-    """``numpy.matmul`` in a process of its own, checked; OpenBLAS is told ``core_type`` if given.
+def heat(
+    ours: Entrant, choices: Sequence[Choice], request: Request, stack: ExitStack
+) -> tuple[Entrant | None, list[Entrant]]:
+    """The fastest of one library's settings, still running; the others, whose processes ended.
 
-    One that fails has no turns, and says why.
+    Ours runs too: who is hopeless beside it takes no second turn.
     """
-    factory = "anatune.report.competitors:NumpyMatmul"
-    worker = stack.enter_context(Worker(factory, (workload, threads, core_type), threads))
-    entrant = Entrant("numpy", AS_INSTALLED if core_type is None else f"told {core_type}")
+    entrants = [start(choice, request, stack) for choice in choices]
+    take_turns([ours, *entrants], HEAT_ROUNDS, BATCH_S, patience=HOPELESS)
+    best = fastest(entrants)
+    others = [entrant for entrant in entrants if entrant is not best]
+    for entrant in others:
+        entrant.end()
+    return best, others
+
+
+def start(choice: Choice, request: Request, stack: ExitStack) -> Entrant:
+    """A competitor in a process of its own, checked. One that fails has no turns, and says why."""
+    threads, patience_s = request.threads, choice.patience_s
+    arguments = (choice.workload, threads, dict(choice.environment), *choice.how)
+    worker = stack.enter_context(Worker(choice.factory, arguments, threads))
+    entrant = Entrant(choice.library, choice.setting, end=worker.kill)
     try:
-        entrant.note = worker.call("check", timeout_s=PATIENCE_S)
-        entrant.library = f"numpy ({worker.call('library', timeout_s=PATIENCE_S)})"
+        wrong = worker.call("check", timeout_s=patience_s)
+        about = worker.call("about", timeout_s=patience_s)
+        entrant.library, entrant.tuning_s = about.library, about.tuning_s
     except WorkerError as error:
-        entrant.note = str(error)
-    if not entrant.note:
-        entrant.batch = lambda calls: float(worker.call("sample", calls, timeout_s=PATIENCE_S))
+        wrong = str(error)
+    if wrong:
+        entrant.note = wrong
+        worker.kill()
+        return entrant
+    produced = choice.workload.out_dtype
+    other_type = f"C in {produced}" if produced != request.workload.out_dtype else ""
+    entrant.note = "; ".join(filter(None, (other_type, about.note)))
+    entrant.batch = lambda calls: float(worker.call("sample", calls, timeout_s=patience_s))
     return entrant
+
+
+def probed_peak(profile: Profile | None, request: Request) -> float | None:
+    """FLOP/s of the profile for the type of A: of one thread, or of all that can be used."""
+    if profile is None or request.threads not in (1, profile.usable_threads):
+        return None
+    probed = profile.peak_flops if request.threads == 1 else profile.peak_all_flops
+    return dict(probed).get(request.workload.dtype)
 
 
 def _start_ours(plan: GemmPlan, predicted_s: float, stack: ExitStack) -> Entrant:
@@ -158,15 +220,14 @@ def _start_ours(plan: GemmPlan, predicted_s: float, stack: ExitStack) -> Entrant
     return Entrant(OURS, "tuned", lambda calls: local.sample(plan, calls, predicted_s))
 
 
-def _start_numpy(
-    plan: GemmPlan, threads: int, stack: ExitStack, progress: Tell
-) -> tuple[Entrant, list[Entrant]]:
-    """numpy as installed and, where its BLAS is OpenBLAS, told each core type."""
-    progress("starting numpy")
-    installed = numpy_entrant(plan.workload, threads, None, stack)
-    told: list[Entrant] = []
-    if "openblas" in installed.library.lower():
-        for core_type in TOLD_CORE_TYPES.get(plan.target.isa, ()):
-            progress(f"starting numpy told {core_type}")
-            told.append(numpy_entrant(plan.workload, threads, core_type, stack))
-    return installed, told
+def _play_final(final: Sequence[Entrant], rounds: int) -> None:
+    """Those within reach of the fastest run again; the others keep the times of their heats."""
+    best = fastest(final)
+    limit = HOPELESS * best.seconds if best is not None and best.seconds else 0.0
+    playing = [entrant for entrant in final if (entrant.seconds or 0.0) <= limit]
+    for entrant in final:
+        if entrant in playing:
+            entrant.samples.clear()
+        else:
+            entrant.note = "; ".join(filter(None, (entrant.note, "timed in the heats only")))
+    take_turns(playing, rounds, BATCH_S)

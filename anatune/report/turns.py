@@ -29,6 +29,8 @@ class Entrant:
     note: str = ""
     calls: int = 0  # per batch; 0 as long as nobody knows
     samples: list[float] = field(default_factory=list)
+    tuning_s: float | None = None
+    end: Callable[[], Any] = lambda: None  # gives back what it holds, such as its process
 
     @property
     def timing(self) -> Timing | None:
@@ -45,23 +47,37 @@ def take_turns(
     rounds: int,
     batch_s: float,
     rest: Callable[[float], Any] = time.sleep,
+    patience: float = math.inf,
 ) -> None:
     """``rounds`` batches of about ``batch_s`` of each entrant, every second round backwards.
 
-    An entrant whose worker fails takes no further turn.
+    An entrant whose worker fails takes no further turn, nor does one that takes ``patience`` times
+    as long as the fastest; what it has taken counts.
     """
+    playing = list(entrants)
     for number in range(rounds):
-        for entrant in entrants if number % 2 == 0 else reversed(entrants):
-            if entrant.batch is None:
-                continue
-            rest(SETTLE_S)
-            try:
-                if not entrant.calls:
-                    call_s = max(entrant.batch(1), LEAST_CALL_S)
-                    entrant.calls = max(1, math.ceil(batch_s / call_s))
-                entrant.samples.append(entrant.batch(entrant.calls))
-            except WorkerError as error:
-                entrant.note, entrant.batch = str(error), None
+        for entrant in playing if number % 2 == 0 else reversed(playing):
+            if entrant.batch is not None:
+                rest(SETTLE_S)
+                _take_turn(entrant, batch_s)
+        best = fastest(playing)
+        if best is not None and best.seconds is not None:
+            slowest = patience * best.seconds
+            playing = [e for e in playing if e.seconds is None or e.seconds <= slowest]
+
+
+def _take_turn(entrant: Entrant, batch_s: float) -> None:
+    assert entrant.batch is not None
+    try:
+        if not entrant.calls:
+            call_s = max(entrant.batch(1), LEAST_CALL_S)
+            entrant.calls = max(1, math.ceil(batch_s / call_s))
+            if entrant.calls == 1:  # that was a batch
+                entrant.samples.append(call_s)
+                return
+        entrant.samples.append(entrant.batch(entrant.calls))
+    except WorkerError as error:
+        entrant.note, entrant.batch = str(error), None
 
 
 def fastest(entrants: Iterable[Entrant]) -> Entrant | None:
