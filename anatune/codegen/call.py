@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import tvm_ffi
 
-from anatune.codegen.operands import Slot, aligned, handed_dtype, like, overlapping, packed_b
+from anatune.codegen.operands import Slot, like, overlapping, packed_b
 from anatune.errors import OperandError, require
 from anatune.plan import GemmPlan
 
@@ -124,7 +124,8 @@ class CheckedCall(_Call):
 
     def __init__(self, plan: GemmPlan, function: Callable[[str], Any]) -> None:
         super().__init__(plan, function)
-        self._packed_b = packed_b(plan)
+        packed = packed_b(plan)
+        self._packed = None if packed is None else Slot("packed_b", packed, written=True)
         self._pack: Any = None
 
     def bind(self, *, b: Any) -> BoundCall:
@@ -136,7 +137,7 @@ class CheckedCall(_Call):
         why = "bind: b is not constant; make the workload with constant_b=True"
         require(self._plan.workload.constant_b, why, OperandError)
         given = self._slots[B].take(b)
-        if self._packed_b is None:
+        if self._packed is None:
             return BoundCall(self, given, 0.0)
         packed = self._room_for_b()
         pack = self._function(PACK_ENTRY)
@@ -166,7 +167,7 @@ class CheckedCall(_Call):
         return BoundCall(self, kept, 0.0)
 
     def _put_b(self, arrays: list[np.ndarray], c: np.ndarray) -> None:
-        if self._packed_b is None:
+        if self._packed is None:
             return
         if self._pack is None:
             self._pack = self._function(PACK_ENTRY)
@@ -176,10 +177,8 @@ class CheckedCall(_Call):
 
     def _room_for_b(self) -> np.ndarray:
         """Memory for B as ``main`` takes it."""
-        tensor = self._packed_b or self._slots[B].tensor
-        dtype = handed_dtype(tensor.dtype)
-        strides = tuple(dtype.itemsize * step for step in tensor.strides)
-        return aligned(tensor.shape, dtype, strides)
+        slot = self._slots[B] if self._packed is None else self._packed
+        return slot.take(slot.new())
 
 
 class BoundCall(_Call):

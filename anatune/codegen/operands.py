@@ -9,7 +9,6 @@ from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
-import tvm_ffi
 
 from anatune.errors import OperandError, require
 from anatune.plan import GemmPlan, Storage
@@ -207,6 +206,8 @@ def _numpy_view(name: str, x: Any) -> np.ndarray:
 
 
 def _view_by_ffi(name: str, x: Any) -> np.ndarray:
+    import tvm_ffi  # which imports all of torch where it is installed; numpy's arrays need neither
+
     why = f"{name}: requires a gradient, which no kernel passes on: pass {name}.detach()"
     require(not getattr(x, "requires_grad", False), why, OperandError)
     tensor = tvm_ffi.from_dlpack(x)

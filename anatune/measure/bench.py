@@ -16,10 +16,12 @@ import tvm_ffi
 
 from anatune.codegen.call import ENTRY, PACK_ENTRY
 from anatune.codegen.library import load_module, load_runtime
-from anatune.codegen.operands import CPU, aligned
+from anatune.codegen.operands import CPU, Slot
 from anatune.errors import VerificationError
 from anatune.measure import verify
-from anatune.workload import Matmul
+from anatune.measure.inputs import forget, operands, strayed, untouched
+from anatune.workload import Matmul, Tensor
+from anatune.workload.expression import OUT
 
 
 def time_batches(
@@ -39,8 +41,8 @@ def time_batches(
     return struct.unpack(f"{batches}d", bytes(timed(*arguments)))
 
 
-Loadable = tuple[str, tuple[int, ...] | None]
-"""File of a kernel, and the shape of its B packed ahead of time, None where it takes B as it is."""
+Loadable = tuple[str, Tensor | None]
+"""File of a kernel, and its B packed ahead of time, None where it takes B as it is."""
 
 
 class Bench:
@@ -49,15 +51,19 @@ class Bench:
     def __init__(self, workload: Matmul) -> None:
         load_runtime()
         self.workload = workload
-        self.inputs = verify.operands(workload)
-        self.c = np.empty(workload.output, workload.dtype)
+        self.inputs = operands(workload)
+        self.c = untouched(workload.output)
         self.ready: dict[Loadable, tuple[Any, list[Any]]] = {}
 
     def check(self, kernel: Loadable) -> str:
         """Run a kernel once and compare; "" or what is wrong with its result."""
-        self.c.fill(np.nan)
         module, arguments = self._ready(kernel)
+        forget(self.c)
+        if OUT in self.inputs:
+            self.c[...] = self.inputs[OUT]
         module[ENTRY](*arguments)
+        if strayed(self.c):
+            return "c: written outside of its elements"
         try:
             verify.check(self.workload, self.inputs, self.c)
         except VerificationError as error:
@@ -86,16 +92,20 @@ class Bench:
     def _ready(self, kernel: Loadable) -> tuple[Any, list[Any]]:
         """Module and arguments; made again in a worker that replaces one which died."""
         if kernel not in self.ready:
-            path, packed_shape = kernel
+            path, packed = kernel
             module = load_module(path)
-            given = (self.inputs["a"], self._b(module, packed_shape), self.c)
-            self.ready[kernel] = module, [tvm_ffi.from_dlpack(x) for x in given]
+            tensors = self.workload.operands
+            given = {name: Slot(name, t).take(self.inputs[name]) for name, t in tensors.items()}
+            if packed is not None:
+                given["b"] = _packed(module, given["b"], packed)
+            c = Slot(OUT, self.workload.output).take(self.c)
+            arguments = [tvm_ffi.from_dlpack(x) for x in (*given.values(), c)]
+            self.ready[kernel] = module, arguments
         return self.ready[kernel]
 
-    def _b(self, module: Any, packed_shape: tuple[int, ...] | None) -> np.ndarray:
-        b = self.inputs["b"]
-        if packed_shape is None:
-            return b
-        packed = aligned(packed_shape, b.dtype)
-        module[PACK_ENTRY](tvm_ffi.from_dlpack(b), tvm_ffi.from_dlpack(packed))
-        return packed
+
+def _packed(module: Any, b: np.ndarray, packed: Tensor) -> np.ndarray:
+    slot = Slot("packed_b", packed)
+    array = slot.take(slot.new())
+    module[PACK_ENTRY](b, array)
+    return array

@@ -11,6 +11,9 @@ from anatune.workload import Matmul
 COPIES = 3
 """Room for operands: themselves, and what making, packing and checking them takes for a while."""
 
+WIDENED_BYTES = 8
+"""Of an element of A or B as a reference holds it."""
+
 
 def available_bytes() -> int | None:
     """Memory that can be had without swapping; None where the system does not tell."""
@@ -24,10 +27,18 @@ def available_bytes() -> int | None:
         return None
 
 
+def needed_bytes(workload: Matmul) -> int:
+    """Memory in which ``workload`` can be measured and its result checked."""
+    tensors = (workload.output, *workload.operands.values())
+    held = sum(tensor.span * tensor.element_bytes for tensor in tensors)
+    widened = WIDENED_BYTES * max(tensor.elements for tensor in tensors) // workload.batch
+    return held + max((COPIES - 1) * held, held + widened)
+
+
 def require_memory(workload: Matmul) -> None:
     """Raise WorkloadError where measuring ``workload`` would run out of memory."""
     free = available_bytes()
-    needed = COPIES * workload.operand_bytes
+    needed = needed_bytes(workload)
     require(
         free is None or needed <= free,
         f"{workload}: operands need {CAPACITY.show(needed)} with room to check them, "

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Protocol
 from anatune.errors import BuildError, WorkerError
 from anatune.measure.outcome import Measurement, Outcome
 from anatune.measure.worker import HUNG, Worker, WorkerFailure
-from anatune.plan import GemmPlan, Storage
+from anatune.plan import GemmPlan
+from anatune.workload import Tensor
 
 if TYPE_CHECKING:
     from anatune.codegen.build import Kernel
@@ -48,7 +49,7 @@ class LocalRunner:
             "anatune.measure.bench:Bench", (plan.workload,), threads=plan.grid.threads
         )
         self._numbers = itertools.count()
-        self._loadables: dict[GemmPlan, tuple[str, tuple[int, ...] | None]] = {}
+        self._loadables: dict[GemmPlan, tuple[str, Tensor | None]] = {}
         self.kernels: dict[GemmPlan, Kernel] = {}
 
     def __enter__(self) -> LocalRunner:
@@ -63,12 +64,13 @@ class LocalRunner:
     def prepare(self, plan: GemmPlan, predicted_s: float) -> Measurement:
         from anatune.codegen.build import build
         from anatune.codegen.link import write_loadable
+        from anatune.codegen.operands import packed_b
 
         try:
             kernel = build(plan)
             # Each name is used once: the loader hands out a library that it has open by its name.
             stem = Path(self._folder.name) / f"kernel{next(self._numbers)}"
-            loadable = write_loadable(kernel.executable, stem), _packed_shape(plan)
+            loadable = write_loadable(kernel.executable, stem), packed_b(plan)
         except BuildError as error:
             return Measurement(Outcome.COMPILE_ERROR, note=str(error))
         try:
@@ -119,10 +121,6 @@ class ReplayRunner:
         taken = self.asked.count(plan)
         self.asked.append(plan)
         return samples[taken % len(samples)]
-
-
-def _packed_shape(plan: GemmPlan) -> tuple[int, ...] | None:
-    return plan.packed_ahead_shape if plan.b is Storage.PACKED_AHEAD else None
 
 
 def _patience(calls: int, predicted_s: float) -> float:
