@@ -1,6 +1,8 @@
-"""A constant B: given once, packed once, kept in a file, and refused where it does not fit."""
+"""Compiled kernels called with what callers have: any type, rows apart, scalars, a packed B."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,96 +14,107 @@ from sample_plans import host_lanes, host_target, plan  # noqa: E402
 from anatune.codegen.build import build  # noqa: E402
 from anatune.codegen.call import CheckedCall  # noqa: E402
 from anatune.errors import OperandError  # noqa: E402
-from anatune.plan import Storage  # noqa: E402
+from anatune.measure import verify  # noqa: E402
+from anatune.plan import GemmPlan, Storage  # noqa: E402
+from anatune.workload.dtypes import ELEMENT_BYTES  # noqa: E402
 
 M, N, K, LANES = 19, 37, 23, host_lanes()
-generator = np.random.default_rng(0)
-A = generator.standard_normal((M, K)).astype(np.float32)
-B = generator.standard_normal((K, N)).astype(np.float32)
+AHEAD = Storage.PACKED_AHEAD
 
 
-def kernel(b: Storage = Storage.PACKED_AHEAD, mr: int = 4) -> CheckedCall:
-    p = plan(M, N, K, mr, LANES, LANES, target=host_target(), kc=9, b=b)
+def sample(b: Storage = Storage.PACKED, mr: int = 4, **of: Any) -> GemmPlan:
+    """Several blocks along k, edges everywhere; ``of`` are options of the workload."""
+    return plan(
+        M, N, K, mr, LANES, LANES, target=host_target(), kc=12, a=Storage.PACKED, b=b, of=of
+    )
+
+
+def kernel(p: GemmPlan) -> CheckedCall:
     return CheckedCall(p, build(p).function)
+
+
+def operands(p: GemmPlan) -> tuple[list[np.ndarray], dict[str, np.ndarray]]:
+    """What a call takes, and the same by name."""
+    inputs = verify.operands(p.workload)
+    return [inputs[name] for name in p.workload.operands], inputs
 
 
 @pytest.fixture(scope="module")
 def packing() -> CheckedCall:
-    return kernel()
+    return kernel(sample(AHEAD))
 
 
-def test_bound_and_unbound_calls_agree(packing):
-    bound = packing.bind(b=B)
-    np.testing.assert_allclose(bound(A), A @ B, rtol=1e-4, atol=1e-4)
-    np.testing.assert_array_equal(bound(A), packing(A, B))
+@pytest.mark.parametrize("storage", [Storage.PACKED, AHEAD], ids=lambda s: s.value)
+@pytest.mark.parametrize("dtype", ELEMENT_BYTES)
+def test_every_type(dtype, storage):
+    p = sample(storage, dtype=dtype, epilogue="(c + bias[n]) * scale")
+    given, inputs = operands(p)
+    call = kernel(p)
+    c = call(*given)
+    verify.check(p.workload, inputs, c)
+    if storage is AHEAD:
+        a, b, *rest = given
+        np.testing.assert_array_equal(call.bind(b=b)(a, *rest), c)
+    np.testing.assert_array_equal(call.prepare(*given)(), c)
 
 
-def test_out_is_written_and_handed_back(packing):
-    out = np.empty((M, N), np.float32)
-    bound = packing.bind(b=B)
-    assert bound(A, out=out) is out
-    np.testing.assert_array_equal(out, bound(A))
+def test_scalars_as_numbers():
+    p = sample(epilogue="clip(c, low, high)")
+    given, _ = operands(p)
+    c = kernel(p)(*given[:2], -0.5, 1)
+    assert c.min() == -0.5 and c.max() == 1
+
+
+def test_batches_of_rows_that_lie_apart_are_added_up():
+    p = sample(batch=3, broadcast_b=True, lda=30, ldb=40, ldc=41, alpha=2, beta=1)
+    given, inputs = operands(p)
+    c = inputs["out"].copy()
+    out = np.zeros((3, M, 41), np.float32)[..., :N]
+    out[...] = c
+    assert kernel(p)(*given, out=out) is out
+    verify.check(p.workload, inputs, out)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
+def test_torch(dtype):
+    torch = pytest.importorskip("torch")
+    p = sample(AHEAD, dtype=dtype)
+    given, inputs = operands(p)
+    a, b = (torch.from_numpy(x.astype(float)).to(getattr(torch, dtype)) for x in given)
+    call = kernel(p)
+    c = call(a, b)
+    assert c.dtype == getattr(torch, str(p.workload.out_dtype))
+    verify.check(p.workload, inputs, c.double().numpy())
+    assert torch.equal(call.bind(b=b)(a, out=torch.empty_like(c)), c)
 
 
 def test_b_may_change_after_it_was_packed(packing):
-    mine = B.copy()
+    (a, b), _ = operands(packing._plan)
+    mine = b.copy()
     bound = packing.bind(b=mine)
-    before = bound(A)
+    before = bound(a)
     mine[:] = 0
-    np.testing.assert_array_equal(bound(A), before)
+    np.testing.assert_array_equal(bound(a), before)
+    np.testing.assert_array_equal(before, packing(a, b))
 
 
-def test_packed_bytes_count_the_padding(packing):
-    k_blocks, column_tiles = 3, -(-N // LANES)
-    assert packing.bind(b=B).packed_bytes == 4 * k_blocks * 9 * column_tiles * LANES
+def test_packing_says_what_it_cost(packing):
+    """Two blocks along k, the last one padded, and whole tiles of columns."""
+    bound = packing.bind(b=operands(packing._plan)[0][1])
+    assert bound.packed_bytes == 4 * 2 * 12 * -(-N // LANES) * LANES
+    assert 0 < bound.packing_s < 60
 
 
-def test_saved_and_loaded(packing, tmp_path):
-    path = packing.bind(b=B).save(tmp_path / "weights.npz")
-    np.testing.assert_array_equal(packing.load_bound(path)(A), packing(A, B))
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
+def test_saved_and_loaded(dtype, tmp_path):
+    p = sample(AHEAD, dtype=dtype)
+    (a, b), _ = operands(p)
+    call = kernel(p)
+    path = call.bind(b=b).save(tmp_path / "weights.npz")
+    np.testing.assert_array_equal(call.load_bound(path)(a), call(a, b))
 
 
 def test_a_file_of_another_plan_is_refused(packing, tmp_path):
-    path = packing.bind(b=B).save(tmp_path / "weights.npz")
+    path = packing.bind(b=operands(packing._plan)[0][1]).save(tmp_path / "weights.npz")
     with pytest.raises(OperandError, match="packed for another plan; bind b anew"):
-        kernel(mr=5).load_bound(path)
-
-
-def test_a_damaged_file_is_refused(packing, tmp_path):
-    path = packing.bind(b=B).save(tmp_path / "weights.npz")
-    whole = dict(np.load(path))
-    whole["b"][0, 0, 0, 0] += 1
-    with open(path, "wb") as file:
-        np.savez(file, **whole)
-    with pytest.raises(OperandError, match="damaged: its checksum is wrong"):
-        packing.load_bound(path)
-
-
-@pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x05\x06" + 18 * b"\0"])
-def test_a_file_of_something_else_is_refused(packing, tmp_path, content):
-    path = tmp_path / "weights.npz"
-    path.write_bytes(content)
-    with pytest.raises(OperandError, match="no saved B"):
-        packing.load_bound(path)
-
-
-def test_a_missing_file_is_refused(packing, tmp_path):
-    with pytest.raises(OperandError, match="no saved B"):
-        packing.load_bound(tmp_path / "nothing.npz")
-
-
-def test_a_b_of_the_wrong_shape_is_refused(packing):
-    with pytest.raises(OperandError, match=r"b: shape \(37, 23\), \(23, 37\) is needed"):
-        packing.bind(b=B.T)
-
-
-def test_only_a_constant_b_is_bound():
-    with pytest.raises(OperandError, match="make the workload with constant_b=True"):
-        kernel(b=Storage.PACKED).bind(b=B)
-
-
-def test_out_must_not_overlap_a(packing):
-    square = np.zeros((M * max(N, K),), np.float32)
-    a, out = square[: M * K].reshape(M, K), square[: M * N].reshape(M, N)
-    with pytest.raises(OperandError, match="out: overlaps a"):
-        packing.bind(b=B)(a, out=out)
+        kernel(sample(AHEAD, mr=5)).load_bound(path)
