@@ -90,11 +90,12 @@ class Results:
     def add_up(self) -> None:
         """C from the sums of all slices of k."""
         plan, w = self.plan, self.plan.workload
+        parts = -(-w.k // plan.thread_depth)  # the others had nothing to sum, and wrote nothing
 
         def element(i: Any, column: Any, row: Row) -> None:
             for u in range(row.vectors):
                 total = row.load(self.sums, (self.item, index(0), i, column), u)
-                for part in range(1, plan.grid.depth):
+                for part in range(1, parts):
                     total = total + row.load(self.sums, (self.item, index(part), i, column), u)
                 self._finish(row, i, column, u, total)
 
