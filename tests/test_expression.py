@@ -61,7 +61,9 @@ class Symbols(ast.NodeTransformer):
         return self.visit(node.value)
 
 
-VALUES = {"c": -1.25, "x": 0.75, "y": -0.5, "z": 2.5, "s": 0.25, "h": 1.5, "w": -0.125, "i": 3, "q": -2}
+VALUES = {
+    "c": -1.25, "x": 0.75, "y": -0.5, "z": 2.5, "s": 0.25, "h": 1.5, "w": -0.125, "i": 3, "q": -2,
+}  # fmt: skip
 
 
 @given(texts())

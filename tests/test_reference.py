@@ -1,4 +1,4 @@
-"""The reference of a product and its bound: every layout, type and epilogue, against plain loops."""
+"""The reference of a product and its bound: every layout, type and epilogue."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from anatune.workload import Matmul, matmul
 from anatune.workload.dtypes import ELEMENT_BYTES, INTEGER_RANGE, is_float, numpy_dtype
-from anatune.workload.evaluate import evaluate
-from anatune.workload.expression import parse
+from anatune.workload.evaluate import FUNCTIONS, evaluate, wrapped
+from anatune.workload.expression import MEANINGS, Constant, Operand, Sum, meaning, parse
 from anatune.workload.reference import error_bound, reference, store
 
 FLAGS = ("trans_a", "trans_b", "broadcast_a", "broadcast_b")
@@ -174,9 +174,6 @@ def test_saturated_values_have_one_right_answer():
 
 def in_own_types(expression, sums: np.ndarray, seen: dict[str, np.ndarray]) -> np.ndarray:
     """The expression with every operation rounded to its type, as numpy rounds."""
-    from anatune.workload.evaluate import FUNCTIONS, wrapped
-    from anatune.workload.expression import MEANINGS, Constant, Operand, Sum, meaning
-
     if isinstance(expression, Sum):
         return sums
     if isinstance(expression, Operand):
@@ -188,12 +185,10 @@ def in_own_types(expression, sums: np.ndarray, seen: dict[str, np.ndarray]) -> n
         said = meaning(expression.function, expression.arguments[0].computed)
         return in_own_types(said, parts[0], {})
     exact = [part.astype(expression.dtype) for part in parts]
-    if expression.dtype == "int32":
-        return wrapped(FUNCTIONS[expression.function](*(x.astype(np.int64) for x in exact))).astype(
-            np.int32
-        )
-    made = FUNCTIONS[expression.function](*(x.astype(np.float64) for x in exact))
-    return made.astype(expression.dtype)
+    whole = expression.dtype == "int32"
+    exact = [part.astype(np.int64 if whole else np.float64) for part in exact]
+    made = FUNCTIONS[expression.function](*exact)
+    return (wrapped(made) if whole else made).astype(expression.dtype)
 
 
 @given(texts(), st.sampled_from(("float32", "int32")), SEEDS)

@@ -27,12 +27,21 @@ Bounded = tuple[np.ndarray, np.ndarray]
 SMALLEST_NORMAL = {"float32": 2.0**-126, "float64": 2.0**-1022}
 """Below it results may be flushed to 0 (IEEE 754-2019, table 3.2: 2**emin)."""
 
+LARGEST = {
+    "float64": (2 - 2.0**-52) * 2.0**1023, "float32": (2 - 2.0**-23) * 2.0**127,
+    "float16": 65504.0, "bfloat16": (2 - 2.0**-7) * 2.0**127,
+}  # fmt: skip
+"""Largest number of a format (IEEE 754-2019, table 3.5)."""
+
 FUNCTION_ERROR = {"exp": 2.0, "tanh": 4.0, "sigmoid": 3.0, "erf": 4.0, "erfc": 8.0}
 """Relative error of functions as `anatune.codegen.transcendental` computes them, in units of the
 type's u, and that of erfc(x) times 1 + max(x, 0)^2; the tests of that module hold it to these."""
 
 ERFC_ENDS = 28.0
 """erfc is 0 from here on, in float64 as well."""
+
+FLOAT64_ERROR = 2 * UNIT_ROUNDOFF["float64"]
+"""Relative error of what is computed here: an ulp, as mathematical libraries have it."""
 
 EXACT = frozenset((MINUS, "abs", "max", "min", "clip", "round"))
 """Functions whose value is one of the type, so that nothing is rounded."""
@@ -55,7 +64,9 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "sigmoid": _sigmoid, "erf": _erf, "erfc": _erfc,
 }  # fmt: skip
 
-MONOTONE = frozenset(("exp", "tanh", "sqrt", "sigmoid", "erf", "erfc", "round"))
+MONOTONE = frozenset(("exp", "tanh", "sqrt", "sigmoid", "round"))
+BELL_SHAPED = frozenset(("erf", "erfc"))
+"""Their slope, 2 / sqrt(pi) exp(-x^2) but for the sign, is steepest where x is nearest to 0."""
 
 
 def evaluate(
@@ -132,6 +143,9 @@ def _propagated(function: str, bounded: list[Bounded]) -> Bounded:
     value = compute(*values)
     if function in MONOTONE:
         return value, _between_ends(compute, values[0], errors[0], value)
+    if function in BELL_SHAPED:
+        nearest = np.maximum(np.abs(values[0]) - errors[0], 0)
+        return value, errors[0] * 2 / math.sqrt(math.pi) * np.exp(-(nearest**2))
     if function == "mul":
         (x, y), (dx, dy) = values, errors
         return value, np.abs(x) * dy + np.abs(y) * dx + dx * dy
@@ -164,5 +178,7 @@ def _rounded(node: Apply, x: np.ndarray, value: np.ndarray, error: np.ndarray) -
     units: Any = FUNCTION_ERROR.get(node.function, 1.0)
     if node.function == "erfc":
         units = units * (1 + np.clip(x, 0, ERFC_ENDS) ** 2)
-    own = units * UNIT_ROUNDOFF[node.dtype] * (np.abs(value) + error)
-    return value, error + own + SMALLEST_NORMAL[node.dtype]
+    relative = units * UNIT_ROUNDOFF[node.dtype] + FLOAT64_ERROR
+    reach = np.abs(value) + error
+    error = error + relative * reach + SMALLEST_NORMAL[node.dtype]
+    return value, np.where(reach > LARGEST[node.dtype], np.inf, error)

@@ -14,7 +14,7 @@ from anatune.workload.dtypes import (
     is_float,
     numpy_dtype,
 )
-from anatune.workload.evaluate import Bounded, evaluate, wrapped
+from anatune.workload.evaluate import LARGEST, Bounded, evaluate, wrapped
 from anatune.workload.expression import OUT
 from anatune.workload.matmul import Matmul
 
@@ -35,14 +35,10 @@ Reference, VDPBF16PS)."""
 SMALLEST_NORMAL = 2.0**-126
 """The same instruction reads and writes smaller float32s and bfloat16s as 0."""
 
-LARGEST = {
-    "float64": (2 - 2.0**-52) * 2.0**1023, "float32": (2 - 2.0**-23) * 2.0**127,
-    "float16": 65504.0, "bfloat16": (2 - 2.0**-7) * 2.0**127,
-}  # fmt: skip
 SPACING_AT_ZERO = {
     "float64": 2.0**-1074, "float32": 2.0**-149, "float16": 2.0**-24, "bfloat16": 2.0**-133,
 }  # fmt: skip
-"""Largest and smallest positive number of a format (IEEE 754-2019, table 3.5)."""
+"""Smallest positive number of a format (IEEE 754-2019, table 3.5)."""
 
 Inputs = Mapping[str, np.ndarray]
 
@@ -136,13 +132,14 @@ def _sums_error(workload: Matmul, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """gamma |A||B|, gamma = r u / (1 - r u), for any order of r roundings (Higham, Accuracy and
     Stability of Numerical Algorithms, 2nd ed., eq. 3.13); 0 for integers.
 
-    r is k, and 1 for integers that are rounded as they become floats.
+    r is k, and 1 for integers that are rounded as they become floats. The float64 sums that a
+    kernel's are compared with are rounded too.
     """
     if not is_float(workload.accumulator):
         return np.zeros(())
     u, k = UNIT_ROUNDOFF[workload.accumulator], workload.k
     pairs = workload.dtype == workload.dtype_b == "bfloat16"
-    rounded = (k + 1) * (PAIR_ROUNDINGS if pairs else 1) * u
+    rounded = (k + 1) * ((PAIR_ROUNDINGS if pairs else 1) * u + UNIT_ROUNDOFF["float64"])
     gamma = rounded / (1 - rounded) if rounded < 1 else np.inf
     bound: np.ndarray = gamma * _product(workload, a, b, np.float64, np.abs)
     bound += k * SPACING_AT_ZERO[workload.accumulator]
