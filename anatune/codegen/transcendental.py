@@ -3,6 +3,7 @@
 A call of the C library's takes one number at a time, and every accumulator would have to leave its
 register for it. So these are polynomials of our own, one scheme for float32 and float64 and for
 vectors of any length, with no branch and no table. NaN stays NaN, infinities have their limits.
+Only x86 before SSE4.1, which has no instruction that rounds, is given a call for that.
 
 Coefficients, lowest power first, are those of the polynomial that meets the named function in the
 d + 1 Chebyshev nodes of the named interval, worked out with 80 digits. Reduction and ln 2 in two
