@@ -48,6 +48,10 @@ class Row:
         mask = self._mask(vector)
         if mask is None:
             T.buffer_store(buffer, value, list(where))
+        elif self._present(vector) == 1:
+            # LLVM 22 writes four bytes where one lane of int32, cut down to fewer, is stored.
+            *outer, lanes = where
+            T.buffer_store(buffer, tirx.Shuffle([value], [index(0)]), [*outer, lanes.base])
         else:
             T.evaluate(T.masked_store(buffer, value, *where, mask))
 
@@ -62,8 +66,11 @@ class Row:
         *outer, column = where
         return (*outer, T.ramp(column + vector * self.lanes, 1, self.lanes))
 
+    def _present(self, vector: int) -> int:
+        return min(self.lanes, self.columns - vector * self.lanes)
+
     def _mask(self, vector: int) -> Any | None:
-        present = min(self.lanes, self.columns - vector * self.lanes)
+        present = self._present(vector)
         if present == self.lanes:
             return None
         return T.get_active_lane_mask(f"boolx{self.lanes}", 0, present)
