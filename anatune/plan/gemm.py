@@ -42,6 +42,10 @@ class GemmPlan:
         require(self.arithmetic in ARITHMETIC, why)
         why = f"arithmetic = {self.arithmetic!r}: does not compute {w}"
         require(self.multiply.computes(w), why)
+        if not self.multiply.runs_on(self.target):  # LLVM would end the process
+            needed = " or ".join(self.multiply.any_feature) or self.multiply.isa
+            has = ", ".join(self.target.features) or "features that are not stated"
+            raise IllegalPlan(f"arithmetic = {self.arithmetic!r}: needs {needed}; target has {has}")
         require(t.nr % t.lanes == 0, f"nr = {t.nr}: a multiple of the {t.lanes} lanes of a vector")
         self._check_block("mc", b.mc, t.mr, min(self.thread_rows, w.m))
         self._check_block("nc", b.nc, t.nr, min(self.thread_columns, w.n))
