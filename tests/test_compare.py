@@ -67,12 +67,21 @@ def test_a_runner_that_fails_is_out_and_says_why():
     assert fastest([bad, good, turns(log, "idle", 0.1)]) is good and fastest([bad]) is None
 
 
-def test_who_is_hopeless_takes_no_second_turn():
+def test_who_is_hopeless_takes_few_turns():
     log: list[str] = []
-    runners = [turns(log, "a", 1.0), turns(log, "b", 10.0), turns(log, "c", 10.1)]
-    take_turns(runners, 3, BATCH_S, rest=lambda seconds: None, patience=10.0)
-    assert [len(r.samples) for r in runners] == [3, 3, 1]
-    assert "".join(log) == "abc" + "ba" + "ab"
+    runners = [turns(log, "a", 0.04), turns(log, "b", 0.4), turns(log, "c", 0.41)]
+    runners.append(turns(log, "d", 4.0))
+    take_turns(runners, 4, BATCH_S, rest=lambda seconds: None, patience=10.0)
+    assert [len(r.samples) for r in runners] == [4, 4, 2, 1]  # one long turn is enough to tell
+    assert "".join(log) == "abcd" + "cba" + "ab" + "ba"
+
+
+def test_one_disturbed_turn_does_not_put_anybody_out():
+    seconds = iter([0.4, *[0.04] * 9])
+    disturbed = Entrant("b", "", lambda calls: next(seconds))
+    runners = [turns([], "a", 0.03), disturbed]
+    take_turns(runners, 4, BATCH_S, rest=lambda seconds: None, patience=10.0)
+    assert disturbed.samples == [0.4, 0.04, 0.04, 0.04]
 
 
 # Heats and the final, with workers replaced

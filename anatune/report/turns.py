@@ -18,6 +18,9 @@ those of TVM's pool for some milliseconds; two libraries must not spin at each o
 LEAST_CALL_S = 1e-9
 """What a call is taken to last at least, seconds, when the length of a batch is computed."""
 
+LONG_S = 0.5
+"""A call that takes so many seconds is not slow by chance, and few can be waited for."""
+
 
 @dataclass
 class Entrant:
@@ -51,8 +54,8 @@ def take_turns(
 ) -> None:
     """``rounds`` batches of about ``batch_s`` of each entrant, every second round backwards.
 
-    An entrant whose worker fails takes no further turn, nor does one that takes ``patience`` times
-    as long as the fastest; what it has taken counts.
+    An entrant whose worker fails takes no further turn, nor does one whose turns take ``patience``
+    times as long as the fastest; what it has taken counts.
     """
     playing = list(entrants)
     for number in range(rounds):
@@ -60,10 +63,14 @@ def take_turns(
             if entrant.batch is not None:
                 rest(SETTLE_S)
                 _take_turn(entrant, batch_s)
-        best = fastest(playing)
-        if best is not None and best.seconds is not None:
-            slowest = patience * best.seconds
-            playing = [e for e in playing if e.seconds is None or e.seconds <= slowest]
+        best_s = min((min(e.samples) for e in playing if e.samples), default=math.inf)
+        playing = [e for e in playing if not _hopeless(e, patience * best_s)]
+
+
+def _hopeless(entrant: Entrant, limit_s: float) -> bool:
+    """Whether its fastest turn was too slow; one disturbed turn is no proof, a long one is."""
+    samples = entrant.samples
+    return bool(samples) and min(samples) > limit_s and (len(samples) > 1 or samples[0] > LONG_S)
 
 
 def _take_turn(entrant: Entrant, batch_s: float) -> None:
