@@ -109,12 +109,72 @@ def pack_panel(
     """
     g = source.group
     whole = tirx.floordiv(steps, g) if g > 1 else steps
-    emit = _emit_group_along_k if source.rows_along_k else _emit_group_across
-    with T.serial(0, whole) as q:
-        emit(source, panel, q, row, column, start + q * g, g)
+    if source.rows_along_k:
+        _pack_along_k(source, panel, row, column, start, whole)
+    else:
+        with T.serial(0, whole) as q:
+            _emit_group_across(source, panel, q, row, column, start + q * g, g)
     if edge_steps and g > 1:
+        emit = _emit_group_along_k if source.rows_along_k else _emit_group_across
         with T.If(whole * g < steps), T.Then():
             emit(source, panel, whole, row, column, start + whole * g, edge_steps)
+
+
+def _pack_along_k(
+    source: Source, panel: Panel, row: Row, column: Any, start: Any, groups: Any
+) -> None:
+    """Squares of as many groups as a vector has lanes are transposed in registers, then the rest."""
+    lanes, g = row.lanes, source.group
+    squares = tirx.floordiv(groups, lanes)
+    with T.serial(0, squares) as square:
+        q = square * lanes
+        for u in range(row.vectors):
+            _emit_square(source, panel, q, row, u, column, start + q * g)
+    with T.serial(squares * lanes, groups) as q:
+        _emit_group_along_k(source, panel, q, row, column, start + q * g, g)
+
+
+def _emit_square(
+    source: Source, panel: Panel, q: Any, row: Row, u: int, column: Any, step: Any
+) -> None:
+    """Vector ``u`` of the columns, as many groups from number ``q`` on as it has lanes."""
+    lanes, g = row.lanes, source.group
+    wide = Row(panel.width * g, lanes * g)
+    element = stored(source.taken)
+    words = GROUP_DTYPE if g > 1 else element
+    present = min(lanes, row.columns - u * lanes)
+    columns = []
+    for x in range(lanes):
+        if x >= present:
+            columns.append(T.broadcast(tirx.const(0, words), lanes))
+            continue
+        *outer, last = source.where(column + (u * lanes + x), step)
+        value = source.convert(source.buffer[(*outer, T.ramp(last, 1, lanes * g))])
+        columns.append(T.bind(T.reinterpret(f"{words}x{lanes}", value) if g > 1 else value))
+    for p, value in enumerate(_transposed(columns)):
+        taken = T.reinterpret(f"{element}x{lanes * g}", value) if g > 1 else value
+        wide.store(panel.buffer, panel.element(q + p, 0), u, taken)
+
+
+def _transposed(vectors: list[Any]) -> list[Any]:
+    """A square of lanes with rows and columns exchanged: blocks of 1, 2, 4, ... change places.
+
+    Each stage takes the lanes of two rows that stand at a distance; LLVM finds the instructions.
+    """
+    lanes, distance = len(vectors), 1
+    while distance < lanes:
+        upper = [x if not x & distance else lanes + (x ^ distance) for x in range(lanes)]
+        lower = [x ^ distance if not x & distance else lanes + x for x in range(lanes)]
+        for i in range(lanes):
+            if not i & distance:
+                pair = [vectors[i], vectors[i | distance]]
+                vectors[i], vectors[i | distance] = _lanes(pair, upper), _lanes(pair, lower)
+        distance *= 2
+    return vectors
+
+
+def _lanes(pair: list[Any], chosen: list[int]) -> Any:
+    return T.bind(tirx.Shuffle(pair, [tirx.IntImm("int32", lane) for lane in chosen]))
 
 
 def _emit_group_across(

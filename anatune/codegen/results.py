@@ -16,6 +16,11 @@ from anatune.workload.dtypes import accumulator_of
 from anatune.workload.expression import OUT, Operand
 
 
+LONG_EPILOGUE = 8
+"""Operations per vector from which an epilogue is a loop over rows: unrolled over a whole tile it
+would outgrow the L1 instruction cache, and take LLVM seconds."""
+
+
 @dataclass(frozen=True)
 class Results:
     """C of one product of the batch, and the incomplete sums of the thread that makes it.
@@ -28,6 +33,11 @@ class Results:
     item: Any
     sums: Any = None
     sums_at: Callable[[Any, Any], tuple[Any, ...]] | None = None
+
+    @property
+    def is_long(self) -> bool:
+        """Whether the epilogue is so long that its code should be there but once a tile."""
+        return self.plan.workload.expression.operations > LONG_EPILOGUE
 
     def c_at(self, i: Any, j: Any) -> tuple[Any, ...]:
         return (i, j) if self.plan.workload.batch == 1 else (self.item, i, j)

@@ -149,12 +149,28 @@ class Tiles:
         k = self.spans["k"]
 
         def emit(first: bool, last: bool) -> None:
+            if last and self.results.is_long:
+                self._put_away_row_by_row(i, height, j, row, sums, first)
+                return
             for x in range(height):
                 for u in range(row.vectors):
                     self.results.store(row, i + x, j, u, sums(x, u), first, last)
 
         first = k.start == self.thread["k"].start
         self.results.by_turn(first, k.stop == self.plan.workload.k, emit)
+
+    def _put_away_row_by_row(
+        self, i: Any, height: int, j: Any, row: Row, sums: Callable[[int, int], Any], first: bool
+    ) -> None:
+        """The same in a loop, by way of memory: a long epilogue is there once, not mr times."""
+        lanes, dtype = T.ramp(0, 1, row.lanes), self.plan.workload.accumulator
+        kept = T.alloc_buffer((height, row.vectors, row.lanes), dtype, scope="local")
+        for x in range(height):
+            for u in range(row.vectors):
+                T.buffer_store(kept, sums(x, u), [x, u, lanes])
+        with T.serial(0, index(height)) as x:
+            for u in range(row.vectors):
+                self.results.store(row, i + x, j, u, kept[x, u, lanes], first, True)
 
     # A or B in registers: the micro-kernel runs along n or m, C passes by.
 

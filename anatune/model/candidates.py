@@ -53,12 +53,19 @@ NARROW = 8
 """Part of the model's nc that is a candidate too: an eighth of a last-level cache is about a
 core's own."""
 
-SKETCHED, PROMISING, PER_WIDTH = 32, 5, 2
-"""Pairs of tile and thread grid that `best` looks at, looks at closely, and of these per width."""
+SKETCHED = {"C": 24, "A": 8, "B": 8}
+"""Shapes that `best` looks at, by the operand in registers."""
+
+PROMISING, PER_WIDTH = 5, 2
+"""Shapes that it looks at closely, and of these per order and width."""
 
 LIGHT_SHARE = 0.65
 """Accumulators of a light tile, as a share of the most that any has: 18 of AVX-512's 28. On large
 products of a Zen 5 guest such tiles were 1 to 2 % faster than the model's tall ones."""
+
+CLOSE = 1.25
+"""Plans predicted to take longer than this many times the best one's time are not measured for the
+operand that they keep in registers alone: beyond what predictions of such plans were off by."""
 
 PER_TILE = 2
 """Plans of one register tile in a shortlist: different tiles tell a measurement more."""
@@ -105,38 +112,42 @@ def thread_count(profile: Profile, threads: int | None) -> int:
 
 
 def rank(
-    profile: Profile, workload: Matmul, threads: int | None = None, objective: str = "time"
-) -> list[Ranked]:
-    """Every legal plan with its estimate, best first."""
+    profile: Profile, workload: Matmul, threads: int | None = None, objective: str = "time",
+    keep: Callable[[Shape], bool] = lambda shape: True,
+) -> list[Ranked]:  # fmt: skip
+    """Every legal plan with its estimate, best first; only of shapes that ``keep`` lets through."""
     check_objective(objective)
     count = thread_count(profile, threads)
-    shapes = _shapes(profile, workload, count)
+    shapes = filter(keep, _shapes(profile, workload, count))
     plans = (plan for shape in shapes for plan in _plans(profile, workload, shape))
     return _ordered(profile, plans, objective)
 
 
 def best(
-    profile: Profile, workload: Matmul, threads: int | None = None, objective: str = "time"
-) -> list[Ranked]:
+    profile: Profile, workload: Matmul, threads: int | None = None, objective: str = "time",
+    keep: Callable[[Shape], bool] = lambda shape: True,
+) -> list[Ranked]:  # fmt: skip
     """`rank` without the tiles and thread grids that cannot win, in milliseconds.
 
-    `SKETCHED` of them, those that are fastest with all operands at hand, are tried with two plans
+    `SKETCHED` of them, of each kind those that are fastest with all operands at hand, are tried with two plans
     each, and the `PROMISING` best of these with every plan. That order is by time: for another
     objective everything is ranked.
     """
     if objective != "time":
-        return rank(profile, workload, threads, objective)
+        return rank(profile, workload, threads, objective, keep)
 
     def sketch(shape: Shape) -> float:
         sketches = _sketches(profile, workload, shape)
         return min((predict(profile, plan).seconds for plan in sketches), default=inf)
 
-    shapes = _shapes(profile, workload, thread_count(profile, threads))
+    shapes = list(filter(keep, _shapes(profile, workload, thread_count(profile, threads))))
     shapes.sort(key=lambda shape: _least_seconds(profile, workload, shape))
-    in_order = sorted(shapes[:SKETCHED], key=sketch)
+    in_order = sorted(_some_of_each_kind(shapes), key=sketch)
     promising = _mixed(in_order)[:PROMISING]
-    light = [shape for shape in in_order if _is_light(shape, shapes)][:1]
-    promising += [shape for shape in light if shape not in promising]
+    light_shapes = _light(shapes)
+    light = [shape for shape in in_order if shape in light_shapes][:1]
+    by_kind = {shape.order.in_registers: shape for shape in reversed(in_order)}
+    promising += [s for s in {*light, *by_kind.values()} if s not in promising]
     plans = (plan for shape in promising for plan in _plans(profile, workload, shape))
     return _ordered(profile, plans, objective)
 
@@ -144,17 +155,23 @@ def best(
 def shortlist(ranked: Sequence[Ranked], count: int) -> list[Ranked]:
     """``count`` plans worth measuring, the model's pick first, then what it is least sure of.
 
-    The best light tile, as the model has no term for the pressure of tall ones on registers and
+    The best plan for each operand in registers, which differ most in what they ask of the caches;
+    the best light tile, as the model has no term for the pressure of tall ones on registers and
     prefetchers; the best of each other width, as widths differ in what they ask of ports and links;
     then the order of the ranking. Of one register tile at most `PER_TILE` plans are taken.
     """
     shapes = [Shape(p.multiply, p.order, p.tile, p.grid) for p, _ in ranked]
-    light = [r for r, shape in zip(ranked, shapes) if _is_light(shape, shapes)]
-    widths = {r[0].tile.nr: r for r in reversed(ranked)}  # the best of each stays
+    light_shapes = _light(shapes)
+    light = [r for r, shape in zip(ranked, shapes) if shape in light_shapes]
+    # The best of each stays, where many have one key.
+    close = [r for r in ranked if r[1].seconds <= CLOSE * ranked[0][1].seconds]
+    resident = {r[0].order.in_registers: r for r in reversed(close)}
+    widths = {(r[0].order.in_registers, r[0].tile.nr): r for r in reversed(ranked)}
     by_width = sorted(widths.values(), key=ranked.index)
+    first = (ranked[0], *sorted(resident.values(), key=ranked.index), *light[:1])
     taken: Counter[MicroTile] = Counter()
     chosen: list[Ranked] = []
-    for item in (ranked[0], *light[:1], *by_width[: count // 2], *ranked):
+    for item in (*first, *by_width[: count // 2], *ranked):
         tile = item[0].tile
         if len(chosen) < count and taken[tile] < PER_TILE and item not in chosen:
             taken[tile] += 1
@@ -162,12 +179,11 @@ def shortlist(ranked: Sequence[Ranked], count: int) -> list[Ranked]:
     return chosen
 
 
-def _is_light(shape: Shape, shapes: Sequence[Shape]) -> bool:
-    """Whether a tile that keeps C leaves registers free that the largest of ``shapes`` needs."""
-    if shape.order.in_registers != "C":
-        return False
-    most = max(s.tile.accumulators for s in shapes if s.order.in_registers == "C")
-    return shape.tile.accumulators <= LIGHT_SHARE * most
+def _light(shapes: Sequence[Shape]) -> set[Shape]:
+    """Those that keep C and leave registers free that the largest of them needs."""
+    keep_c = [shape for shape in shapes if shape.order.in_registers == "C"]
+    most = max(shape.tile.accumulators for shape in keep_c)
+    return {shape for shape in keep_c if shape.tile.accumulators <= LIGHT_SHARE * most}
 
 
 def check_plan(profile: Profile, plan: GemmPlan) -> None:
@@ -333,6 +349,17 @@ def _narrow(plan: GemmPlan) -> CacheBlocks:
     tile = {"m": plan.tile.mr, "n": plan.tile.nr, "k": plan.k_unit}[first]
     now = {"m": plan.blocks.mc, "n": plan.blocks.nc, "k": plan.blocks.kc}[first]
     return _with_blocks(plan.blocks, {first: min(now, round_up(-(-now // NARROW), tile))})
+
+
+def _some_of_each_kind(shapes: Sequence[Shape]) -> list[Shape]:
+    """The first `SKETCHED` of ``shapes``."""
+    seen: Counter[str] = Counter()
+    kept = []
+    for shape in shapes:
+        seen[shape.order.in_registers] += 1
+        if seen[shape.order.in_registers] <= SKETCHED[shape.order.in_registers]:
+            kept.append(shape)
+    return kept
 
 
 def _mixed(shapes: Sequence[Shape]) -> list[Shape]:

@@ -11,7 +11,6 @@ from anatune.model.machine import Machine, machine
 from anatune.model.residency import keeps
 from anatune.model.traffic import Extents, Panels, Traffic, traffic
 from anatune.plan import Arithmetic, Estimate, GemmPlan, MicroTile, Order, Storage
-from anatune.workload.expression import Apply, Expression
 from anatune.workload.dtypes import ELEMENT_BYTES
 
 OVERLAP = 4.0
@@ -31,6 +30,13 @@ STREAM_START_CYCLES = 8.0
 """Cycles to load the tile that A or B keeps in registers and to set out: the loop's exit, unlike
 that of a tile of C, is one and the same for all, and predicted."""
 
+STEPS_IN_FLIGHT = 4.0
+"""Steps of a tile that keeps A or B which current cores work on at once; each is a chain of kr
+multiply-adds. Fitted."""
+
+STEPS_IN_FLIGHT_WITHOUT_C = 16.0
+"""The same where k is so short that C is never read. Fitted."""
+
 CROSSING_STORE = 3.0
 """Cycles of a store whose vector lies on two lines, as rows do that do not begin with a line: seen
 on a Zen 5 guest, where A or B stays in registers and every third cycle stores."""
@@ -49,20 +55,12 @@ ROW_START = 0.17
 """Exposed share of a level's latency where a row starts that no prefetcher has seen coming. A mean:
 tiles of one to four rows, where nothing hides it, showed up to 10 of L2's 17 cycles."""
 
-TRANSPOSE_CYCLES = 0.33
-"""Cycles per group of neighbours along k that is packed: LLVM makes vector shuffles of the copy;
-fitted."""
+TRANSPOSE_CYCLES = 0.2
+"""Cycles per group of neighbours along k that is packed, on top of its way: 64 shuffles and 32 moves
+for a square of 256 took 25 cycles on a Zen 5 guest, out of L1; rows that begin anew double that."""
 
 INTERLEAVE_OPS = 2
 """Vector operations per row that is interleaved with others into groups: a shift and an or."""
-
-EPILOGUE_OPS = {
-    "exp": 14, "tanh": 22, "erf": 30, "sigmoid": 20, "gelu": 33, "gelu_tanh": 27, "silu": 21,
-    "sqrt": 8, "div": 8, "clip": 2,
-}  # fmt: skip
-"""Vector operations of a function of an epilogue; the others are one. Counted in the code that is
-generated for them; a division takes that long on current cores."""
-
 
 def predict(profile: Profile, plan: GemmPlan) -> Estimate:
     """The estimate of ``plan`` on ``profile``: the time of the busiest thread.
@@ -78,7 +76,7 @@ def predict(profile: Profile, plan: GemmPlan) -> Estimate:
         "L2 bandwidth": moved.l1 / (here.l2_rate * LINK_SHARE),
         "L3 bandwidth": moved.l2 / (here.l3_rate * LINK_SHARE),
         "memory bandwidth": moved.l3 / (here.memory_rate * LINK_SHARE),
-        "row starts of B": row_start_cycles(plan, moved, here),
+        "row starts": row_start_cycles(plan, moved, here),
         "TLB misses": tlb_cycles(plan, x, here),
     }
     added = {
@@ -146,9 +144,7 @@ class Work:
         """
         data = data_cycles / sum(p.count * p.turns for p in self.pieces)
         total: float = sum(
-            p.count * p.turns
-            * (p.multiply**OVERLAP + p.loads**OVERLAP + p.stores**OVERLAP + data**OVERLAP)
-            ** (1 / OVERLAP)
+            p.count * p.turns * _overlapped(p.multiply, p.loads, p.stores, data)
             for p in self.pieces
         )
         return total
@@ -177,41 +173,54 @@ def _work_of_c_tiles(plan: GemmPlan, x: Extents, here: Machine) -> Work:
 
 def _work_of_streams(plan: GemmPlan, x: Extents, here: Machine) -> Work:
     extents = (x.m, x.n, x.k)
-    size = ELEMENT_BYTES[str(plan.workload.out_dtype)]
-    crossing = int(plan.workload.ldc or 0) * size % here.l1.line_bytes > 0
-    pieces = _stream_pieces(plan.tile, plan.multiply, plan.order, extents, here, crossing)
+    pieces = _stream_pieces(plan.tile, plan.multiply, plan.order, extents, here, _stride_of_c(plan))
     return Work(pieces, STREAM_START_CYCLES * sum(p.count for p in pieces))
+
+
+def _stride_of_c(plan: GemmPlan) -> int:
+    return int(plan.workload.ldc or 0) * ELEMENT_BYTES[str(plan.workload.out_dtype)]
 
 
 def _stream_pieces(
     tile: MicroTile, arithmetic: Arithmetic, order: Order, extents: tuple[int, int, int],
-    here: Machine, crossing: bool = False,
+    here: Machine, stride: int = 0,
 ) -> tuple[Pieces, ...]:
     """Tiles that keep A or B: a step along n or m takes a vector of C in, and puts it back.
 
-    Sums of one step wait for each other, those of the next do not: units and ports are the limit.
-    ``crossing``: rows of C do not begin with a line.
+    The sums of one step are a chain of kr multiply-adds; `STEPS_IN_FLIGHT` of them run at once. Rows
+    of C that do not begin with a line cross lines. Where rows are a multiple of a page apart
+    (``stride``, in bytes), a load looks like the store before, by the low bits of its address, and
+    waits for it: then there is one chain at a time.
     """  # fmt: skip
     m, n, k = extents
-    rate, _ = rate_of(arithmetic, here)
+    rate, latency = rate_of(arithmetic, here)
     vectors = -(-n // tile.lanes)
-    if order.in_registers == "A":
-        turns, sides = vectors, _parts(m, tile.mr)
-    else:
-        turns, sides = m, _parts(vectors, tile.vectors)
+    down = order.in_registers == "B"
+    turns, sides = (m, _parts(vectors, tile.vectors)) if down else (vectors, _parts(m, tile.mr))
+    crossing = stride % here.l1.line_bytes > 0
     load = CROSSING_LOAD if crossing else 1.0
     store = CROSSING_STORE if crossing else 1.0 / here.stores
+    aliased = down and stride > 0 and stride % here.page_bytes == 0
+    in_flight = 1.0 if aliased else STEPS_IN_FLIGHT
+    if k <= tile.kr:  # C is only written: no chain begins with a load that a store may hold up
+        in_flight = STEPS_IN_FLIGHT_WITHOUT_C
     return tuple(
         Pieces(
             count=count * deep,
             turns=turns,
-            multiply=sums * steps / rate,
+            multiply=_overlapped(sums * steps / rate, steps * latency / in_flight),
             loads=(load * sums + steps) / here.loads,
             stores=store * sums,
         )
         for count, sums in sides
         for deep, steps in _parts(k, tile.kr)
     )
+
+
+def _overlapped(*cycles: float) -> float:
+    """What terms take together that overlap: (sum T_i^p)^(1/p)."""
+    total: float = sum(c**OVERLAP for c in cycles) ** (1 / OVERLAP)
+    return total
 
 
 def _parts(extent: int, tile: int) -> list[tuple[int, int]]:
@@ -335,17 +344,10 @@ def epilogue_cycles(plan: GemmPlan, x: Extents, here: Machine) -> float:
         return 0.0
     vectors = x.m * -(-x.n // plan.tile.lanes)
     narrowing = 0 if w.out_dtype == w.accumulator else 1
-    work = vectors * (_operations(w.expression) + narrowing) / here.fma_per_cycle
+    work = vectors * (w.expression.operations + narrowing) / here.fma_per_cycle
     arrays = [op for op in w.expression.operands if len(op.axes) == 2]
     size = sum(x.m * x.n * ELEMENT_BYTES[op.dtype] for op in arrays)
     return work + (size / _link(w.operand_bytes, here) if size else 0.0)
-
-
-def _operations(expression: Expression) -> int:
-    if not isinstance(expression, Apply):
-        return 0
-    own = EPILOGUE_OPS.get(expression.function, 1)
-    return own + sum(map(_operations, expression.arguments))
 
 
 def adding_up_cycles(plan: GemmPlan, here: Machine) -> float:
@@ -360,31 +362,50 @@ def adding_up_cycles(plan: GemmPlan, here: Machine) -> float:
 
 
 def row_start_cycles(plan: GemmPlan, moved: Traffic, here: Machine) -> float:
-    """Rows of B read in place start without the prefetcher, which stops at the end of a page.
+    """Rows read in place start without the prefetcher, which stops at the end of a page.
 
     The share `ROW_START` of an L2 latency is exposed per row; rows that share a page share it. Rows
     that fall into the same set of L1 wait for each other: `SAME_SET`, divided by the places within
     a page at which rows start (`residency.strided_lines`).
     """
-    stride = _stride_of_b(plan)
+    stride = _stride(plan)
     new_page = ROW_START * min(1.0, stride / here.page_bytes)
     same_set = SAME_SET * gcd(here.page_bytes, stride) / here.page_bytes
     return moved.row_starts * here.l2_latency * (new_page + same_set)
 
 
-def _stride_of_b(plan: GemmPlan) -> int:
-    """Bytes from one row of a B that is read in place to the next."""
-    return int(plan.workload.ldb or 0) * plan.b_bytes
+def _stride(plan: GemmPlan) -> int:
+    """Bytes between the rows that a tile goes down: of B, or of C where B stays in registers."""
+    w = plan.workload
+    if plan.order.in_registers == "B":
+        return int(w.ldc or 0) * ELEMENT_BYTES[str(w.out_dtype)]
+    return int(w.ldb or 0) * plan.b_bytes
 
 
 def tlb_cycles(plan: GemmPlan, x: Extents, here: Machine) -> float:
-    """Pages of a micro-panel of B read in place, at each pass that needs more than the TLB has."""
-    if plan.b is not Storage.IN_PLACE or plan.order.in_registers != "C":
+    """Pages that a tile goes down, at each pass that needs more of them than the TLB has.
+
+    Tiles that keep C walk rows of a B read in place, tiles that keep B rows of C and of A.
+    """
+    if plan.order.in_registers == "A":
         return 0.0
-    pages = min(plan.blocks.kc, -(-plan.blocks.kc * _stride_of_b(plan) // here.page_bytes))
-    if pages + plan.tile.mr <= here.tlb_entries:
+    if plan.order.in_registers == "C":
+        if plan.b is not Storage.IN_PLACE:
+            return 0.0
+        pages = _pages(plan.blocks.kc, _stride(plan), here)
+        if pages + plan.tile.mr <= here.tlb_entries:
+            return 0.0
+        return pages * here.tlb_miss_cycles * x.row_tiles * x.column_tiles * x.k_blocks
+    rows = min(plan.blocks.mc, x.m)
+    pages = _pages(rows, _stride(plan), here)
+    pages += _pages(rows, int(plan.workload.lda or 0) * plan.a_bytes, here)
+    if pages + plan.tile.kr <= here.tlb_entries:
         return 0.0
-    return pages * here.tlb_miss_cycles * x.row_tiles * x.column_tiles * x.k_blocks
+    return pages * here.tlb_miss_cycles * x.step_tiles * x.column_tiles * x.row_blocks
+
+
+def _pages(rows: int, stride: int, here: Machine) -> int:
+    return min(rows, -(-rows * stride // here.page_bytes))
 
 
 def shared_line_cycles(plan: GemmPlan, x: Extents, here: Machine) -> float:
@@ -409,7 +430,7 @@ def packing_cycles(plan: GemmPlan, x: Extents, panels: Panels, here: Machine) ->
         again = x.column_blocks if order.outer.index("n") < order.outer.index("m") else 1
         elements = x.m * x.k * again
         moved = elements * w.element_bytes / _link(w.operand_bytes, here)
-        total += max(_reordering(plan, elements, w.trans_a, here), moved)
+        total += _together(_reordering(plan, elements, w.trans_a, here), moved, w.trans_a)
     return total
 
 
@@ -422,7 +443,13 @@ def _packing_b(plan: GemmPlan, x: Extents, block_bytes: int, here: Machine) -> f
         return max(elements / lanes / here.stores, write) + grouping
     stored = ELEMENT_BYTES[str(w.dtype_b)]
     read = elements * stored / _link(w.operand_bytes, here)
-    return max(_reordering(plan, elements, not w.trans_b, here), read + write)
+    across = not w.trans_b
+    return _together(_reordering(plan, elements, across, here), read + write, across)
+
+
+def _together(ports: float, links: float, across: bool) -> float:
+    """Rows that run across the panel come while others are put away; squares are waited for."""
+    return max(ports, links) if across else ports + links
 
 
 def _reordering(plan: GemmPlan, elements: int, across: bool, here: Machine) -> float:

@@ -15,8 +15,11 @@ WHY_WIDTH = "{mr}x{nr} tile is not whole vectors wide: nr must be a multiple of 
 WHY_REGISTERS = "{tile} tile needs {needed} of {registers} registers: {sum}; take a smaller one"
 
 STREAM_STEPS = 16
-"""Steps along k of a tile that keeps A or B, at most: each is a stream of its own beside C, and
-current cores' prefetchers follow about that many."""
+"""Steps along k of a tile that keeps A or B, at most."""
+
+STREAMS = 12
+"""Rows of B and C together that a tile which keeps A follows at once: about as many streams as the
+prefetchers of current cores keep apart."""
 
 PIECES = (1, 2, 4)
 """Rows or vectors of C that pass by a tile at once: more sums that do not wait for each other."""
@@ -98,6 +101,7 @@ def streaming_tiles(core: CoreKind, element_bytes: int, order: Order) -> tuple[M
     tiles = (
         MicroTile(mr=mr, nr=nv * lanes, lanes=lanes, kr=kr)
         for mr, nv, kr in product(rows, vectors, range(2, STREAM_STEPS + 1))
+        if order.in_registers == "B" or mr + kr <= STREAMS
     )
     return tuple(t for t in tiles if registers_of(t, order)[0] <= core.vector_registers)
 

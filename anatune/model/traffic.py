@@ -67,8 +67,8 @@ class Traffic:
     """Bytes that L1 takes out of L2, L2 out of L3 and L3 out of memory, one thread, one product.
 
     ``c`` are the bytes of C that move at the ends of tiles that keep it, out of and back into level
-    ``c_level`` (2: L2, 3: L3, 4: memory). ``row_starts`` counts rows of B, read in place, that L1
-    lacks.
+    ``c_level`` (2: L2, 3: L3, 4: memory). ``row_starts`` counts rows that are come to from a row
+    above, and that L1 lacks.
     """
 
     l1: float
@@ -133,28 +133,42 @@ class Panels:
         s_x, s_y = (element_bytes(plan, o) for o in (order.in_l3, order.in_l2))
         width = min(tile_extent(plan, first), x.extent(first))
         x_micro = along * width * s_x
-        y_micro = along * tile_extent(plan, last) * s_y
+        y_micro = _footprint(plan, order.in_l2, last, along, tile_extent(plan, last), l1)
         x_block = along * block_extent(plan, x, first) * s_x
         y_block = along * block_extent(plan, x, last) * s_y
 
-        run, stride = _runs(plan, order.in_l3, first, along, width)
+        def stays(operand: str, level: CacheLevel, across: str, width: int, beside: int) -> bool:
+            size = _footprint(plan, operand, across, along, width, level)
+            run, stride = _runs(plan, operand, across, along, width)
+            if not keeps(level, size + beside):
+                return False
+            rows = along * width * element_bytes(plan, operand) // run
+            return not stride or keeps_rows(level, rows, run, stride, page_bytes)
 
-        def x_stays(level: CacheLevel, beside: int) -> bool:
-            together = keeps(level, x_micro + beside)
-            if not stride:
-                return together
-            rows = x_micro // run
-            return together and keeps_rows(level, rows, run, stride, page_bytes)
-
+        x_stays = lambda level: stays(order.in_l3, level, first, width, y_micro)  # noqa: E731
+        height = block_extent(plan, x, last)
+        y_stays = lambda level, beside: stays(  # noqa: E731
+            order.in_l2, level, last, height, beside
+        )
         return cls(
             y_block=y_block,
             x_micro=x_micro,
             x_block=x_block,
-            x_in_l1=x_stays(l1, y_micro),
-            x_in_l2=l2 is not None and x_stays(l2, y_micro),
-            y_in_l1=keeps(l1, y_block + x_micro),
-            y_in_l2=l2 is not None and keeps(l2, y_block + 2 * x_micro),
+            x_in_l1=x_stays(l1),
+            x_in_l2=l2 is not None and x_stays(l2),
+            y_in_l1=y_stays(l1, x_micro),
+            y_in_l2=l2 is not None and y_stays(l2, 2 * x_micro),
         )
+
+
+def _footprint(
+    plan: GemmPlan, operand: str, across: str, along: int, width: int, level: CacheLevel
+) -> int:
+    """Bytes of a level that a panel of ``along`` x ``width`` takes: of its runs, whole lines."""
+    size = along * width * element_bytes(plan, operand)
+    run, stride = _runs(plan, operand, across, along, width)
+    whole = -(-run // level.line_bytes) * level.line_bytes
+    return size // run * whole if stride else size
 
 
 def _runs(plan: GemmPlan, operand: str, across: str, along: int, width: int) -> tuple[int, int]:
@@ -205,9 +219,9 @@ def traffic(
         return NO_TRAFFIC
     x_passes = x.blocks(last) if panels.x_in_l1 else x.tiles(last)
     into_l1 = _evicted_rows_of_a(plan, x, l1, page_bytes) + in_x * x_passes + in_loop
-    into_l1 += in_y * (x.blocks(first) if panels.y_in_l1 else x.tiles(first))
-    in_place = order.in_l3 == "B" and plan.b is Storage.IN_PLACE
-    row_starts = float(x_passes * x.k * x.column_tiles) if in_place else 0.0
+    y_passes = x.blocks(first) if panels.y_in_l1 else x.tiles(first)
+    into_l1 += in_y * y_passes
+    row_starts = _row_starts(plan, x, {order.in_l3: x_passes, order.in_l2: y_passes})
     if l2 is not None and keeps(l2, everything):
         return Traffic(into_l1, 0.0, 0.0, in_c, 2, row_starts)
     x_turns = x.blocks(last)
@@ -226,6 +240,20 @@ def traffic(
     into_l3 = in_y * _passes(x.blocks(first), kept_share(l3, kept_y))
     into_l3 += in_x * _passes(x.blocks(last), kept_share(l3, kept_x)) + in_loop
     return Traffic(into_l1, into_l2, into_l3, in_c, 4, row_starts)
+
+
+def _row_starts(plan: GemmPlan, x: Extents, passes: dict[str, int]) -> float:
+    """How often a tile comes to a row, read in place, that L1 lacks and no prefetcher foresees.
+
+    Tiles that keep C go down rows of B; tiles that keep B go down rows of C and of A.
+    """
+    if plan.order.in_registers == "C":
+        return float(passes["B"] * x.k * x.column_tiles) if plan.b is Storage.IN_PLACE else 0.0
+    if plan.order.in_registers == "A":
+        return 0.0
+    visits = {"C": x.m * x.column_tiles, "A": x.m * x.step_tiles}
+    in_place = {"C": True, "A": plan.a is Storage.IN_PLACE and not plan.workload.trans_a}
+    return float(sum(passes[o] * visits[o] for o in "CA" if in_place[o]))
 
 
 def _operand_bytes(plan: GemmPlan, x: Extents, operand: str) -> int:

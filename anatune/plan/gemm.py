@@ -37,11 +37,11 @@ class GemmPlan:
 
     def __post_init__(self) -> None:
         t, b, w = self.tile, self.blocks, self.workload
-        names = ", ".join(map(repr, ARITHMETIC))
-        why = f"arithmetic = {self.arithmetic!r}: one of {names}"
-        require(self.arithmetic in ARITHMETIC, why)
-        why = f"arithmetic = {self.arithmetic!r}: does not compute {w}"
-        require(self.multiply.computes(w), why)
+        if self.arithmetic not in ARITHMETIC:
+            names = ", ".join(map(repr, ARITHMETIC))
+            raise IllegalPlan(f"arithmetic = {self.arithmetic!r}: one of {names}")
+        if not self.multiply.computes(w):
+            raise IllegalPlan(f"arithmetic = {self.arithmetic!r}: does not compute {w}")
         if not self.multiply.runs_on(self.target):  # LLVM would end the process
             needed = " or ".join(self.multiply.any_feature) or self.multiply.isa
             has = ", ".join(self.target.features) or "features that are not stated"

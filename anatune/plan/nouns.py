@@ -89,35 +89,14 @@ class Order(str, Enum):
     C3A2B0 = "C3A2B0"
     A3C2B0 = "A3C2B0"
 
-    @property
-    def in_l3(self) -> str:
-        return self.value[0]
-
-    @property
-    def in_l2(self) -> str:
-        return self.value[2]
-
-    @property
-    def in_registers(self) -> str:
-        return self.value[4]
-
-    @property
-    def along(self) -> str:
-        """Dimension that the micro-kernel runs along."""
-        return next(d for d in DIMS[self.in_l3] if d in DIMS[self.in_l2])
-
-    @property
-    def outer(self) -> str:
-        """Dimensions of the loops over blocks, outermost first."""
-        first, last = self.inner
-        return first + self.along + last
-
-    @property
-    def inner(self) -> str:
-        """Dimensions of the loops over tiles, outermost first."""
-        first = next(d for d in DIMS[self.in_l3] if d != self.along)
-        last = next(d for d in DIMS[self.in_l2] if d != self.along)
-        return first + last
+    def __init__(self, _: str) -> None:
+        x, y = self.value[0], self.value[2]
+        self.in_l3, self.in_l2, self.in_registers = x, y, self.value[4]
+        self.along = next(d for d in DIMS[x] if d in DIMS[y])  # what the micro-kernel runs along
+        first = next(d for d in DIMS[x] if d != self.along)
+        last = next(d for d in DIMS[y] if d != self.along)
+        self.inner = first + last  # of the loops over tiles, outermost first
+        self.outer = first + self.along + last  # of the loops over blocks
 
 
 VECTOR_FEATURES = frozenset(
