@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 import common
+from targets import Verdict, number, shares
 
 import anatune as at
 from anatune.units import TIME
@@ -19,8 +20,12 @@ from anatune.units import TIME
 WORST = 10
 """Over- and under-predicted plans that are listed."""
 
-ERROR_TARGET, TAU_TARGET = 0.15, 0.6
+ERROR_TARGET, TAU_TARGET = 0.10, 0.75
 """Largest median |error| and least rank correlation to aim for."""
+
+PICK_TARGET, DEFAULT_TARGET = 0.97, 0.99
+"""Least geometric mean, over the products, of the speed of the model's unmeasured pick and of the
+default pass's kernel over that of the sweep's best plan."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,55 @@ def _rows_of_tile(plan: at.GemmPlan) -> str:
 def _edges(plan: at.GemmPlan) -> str:
     found = (("rows", plan.edge_rows), ("columns", plan.edge_columns))
     return " and ".join(name for name, extent in found if extent) or "none"
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What came of the plans of one product; shares are of the best plan's speed, timed again."""
+
+    title: str
+    plans: int
+    legal: int  # plans there are; more than were measured where a sample was
+    median_error: float
+    tau: float
+    pick_share: float | None = None
+    default_share: float | None = None
+
+
+def sweep_of(
+    title: str, trials: Sequence[Trial], legal: int, of_best: Sequence[float | None]
+) -> Sweep:
+    timed = [t for t in trials if t.measured_s is not None]
+    errors = [abs(t.error) for t in timed]
+    tau = common.kendall_tau([t.predicted.seconds for t in timed], [t.measured_s for t in timed])
+    return Sweep(title, len(timed), legal, statistics.median(errors), tau, *of_best)
+
+
+def summary(sweeps: Sequence[Sweep]) -> list[Verdict]:
+    """The targets over all products; of errors and correlations, the median counts."""
+    error = statistics.median(sweep.median_error for sweep in sweeps)
+    tau = statistics.median(sweep.tau for sweep in sweeps)
+    picks = {sweep.title: sweep.pick_share for sweep in sweeps}
+    defaults = {sweep.title: sweep.default_share for sweep in sweeps}
+    best = "the sweep's best" if all(s.plans == s.legal for s in sweeps) else "the sample's best"
+    return [
+        Verdict(f"median |error|: below {ERROR_TARGET:.0%}", f"{error:.1%}", error < ERROR_TARGET),
+        Verdict(f"Kendall's tau: above {TAU_TARGET}", f"{tau:.3f}", tau > TAU_TARGET),
+        shares(f"budget=0, of the speed of {best}", picks, PICK_TARGET, 0.0)[0],
+        shares(f"default pass, of the speed of {best}", defaults, DEFAULT_TARGET, 0.0)[0],
+    ]
+
+
+def show_sweeps(sweeps: Sequence[Sweep]) -> None:
+    columns = ("product", "plans", "of", "median |error|", "tau", "budget=0", "default pass")
+    lines = [
+        (
+            s.title, str(s.plans), str(s.legal), f"{s.median_error:.1%}", f"{s.tau:.3f}",
+            number(s.pick_share), number(s.default_share),
+        )
+        for s in sweeps
+    ]  # fmt: skip
+    common.print_table(columns, lines, "all products; speeds of the best plan's")
 
 
 KINDS: dict[str, Callable[[at.GemmPlan, at.Estimate], str]] = {

@@ -34,6 +34,26 @@ LIST = Path(__file__).resolve().parent / "gemm.csv"
 
 COLUMNS = ("name", "m", "n", "k", "count")
 
+OPERANDS: dict[str, dict[str, str]] = {
+    "float32": {"dtype": "float32"},
+    "float64": {"dtype": "float64"},
+    "float16": {"dtype": "float16"},
+    "bfloat16": {"dtype": "bfloat16"},
+    "int16": {"dtype": "int16"},
+    "uint8xint8": {"dtype": "uint8", "dtype_b": "int8"},
+    "int8xint8": {"dtype": "int8"},
+}
+"""Data types as they are named here -> how a workload is told them."""
+
+BYTES = ("uint8xint8", "int8xint8")
+"""What "int8" stands for: processors multiply these two at the same rate or not, libraries too."""
+
+PROBED_AS = dict.fromkeys(BYTES, "int8")
+"""Data types whose peak has another name in a profile."""
+
+TINY_FLOPS = 2 * 32**3
+"""Work up to which a call from Python takes longer than what it computes."""
+
 BATCH_S = 0.010
 """Length of a timed batch, seconds: thousands of the timer's ticks, few of the scheduler's."""
 
@@ -50,7 +70,15 @@ class Product:
 
     @property
     def workload(self) -> at.Matmul:
-        return at.matmul(self.m, self.n, self.k)
+        return self.of()
+
+    def of(self, dtype: str = "float32", constant_b: bool = False) -> at.Matmul:
+        """The workload in one of the data types of `OPERANDS`."""
+        return at.matmul(self.m, self.n, self.k, constant_b=constant_b, **OPERANDS[dtype])
+
+    @property
+    def tiny(self) -> bool:
+        return self.workload.flops <= TINY_FLOPS
 
     def __str__(self) -> str:
         return f"{self.name} {self.m}x{self.n}x{self.k}".strip()
@@ -115,12 +143,27 @@ def kernel_entrant(
     return Entrant(OURS, setting, lambda calls: runner.sample(plan, calls, predicted_s))
 
 
-def probed_peaks(profile: Profile, threads: Sequence[int]) -> dict[int, float]:
-    """FLOP/s of multiply-adds in registers, measured now, for each number of threads (seconds)."""
+@dataclass(frozen=True)
+class Peaks:
+    """What the machine does at most, as probed, with some number of threads."""
+
+    flops_per_s: dict[str, float]  # multiply-adds in registers; by data type, named as in a profile
+    read_bytes_per_s: float | None  # from memory, all threads together
+
+    def flops(self, dtype: str) -> float | None:
+        """The peak of a data type of `OPERANDS`."""
+        return self.flops_per_s.get(PROBED_AS.get(dtype, dtype))
+
+
+def probed_peaks(profile: Profile, threads: Sequence[int]) -> dict[int, Peaks]:
+    """The peaks, measured now, for each number of threads (takes seconds)."""
     from anatune.measure.probe import probe_profile
 
     measured = {t: probe_profile(replace(profile, usable_threads=t)) for t in threads}
-    return {t: dict(found.peak_all_flops)["float32"] for t, found in measured.items()}
+    return {
+        t: Peaks(dict(found.peak_all_flops), found.memory.read_all_bytes_per_s)
+        for t, found in measured.items()
+    }
 
 
 def machine_facts(profile: Profile) -> dict[str, str]:
@@ -141,6 +184,10 @@ def machine_facts(profile: Profile) -> dict[str, str]:
         "load before": load,
         "date": date.today().isoformat(),
     }
+
+
+def versions(distributions: Iterable[str]) -> dict[str, str]:
+    return {name: distribution_version(name) for name in distributions}
 
 
 def facts_line(facts: dict[str, str]) -> str:
@@ -173,6 +220,15 @@ def thread_counts(text: str) -> list[int]:
     wanted = f"threads = {text!r}: whole numbers above 0, such as 1,2"
     require(bool(counts) and min(counts) >= 1, wanted, OptionError)
     return counts
+
+
+def data_types(text: str) -> list[str]:
+    """ "float32,int8" as names of `OPERANDS`, each once. Raises OptionError for anything else."""
+    names = [part for word in text.split(",") for part in (BYTES if word == "int8" else (word,))]
+    unknown = next((name for name in names if name not in OPERANDS), None)
+    known = ", ".join((*OPERANDS, "int8"))
+    require(unknown is None, f"dtype = {unknown!r}: there are {known}", OptionError)
+    return list(dict.fromkeys(names))
 
 
 def read_shape(text: str) -> Product:

@@ -26,12 +26,15 @@ from typing import Any
 import click
 import common
 from common import Product
-from targets import Row, show, verdicts
+from targets import Row, show, show_verdicts, verdicts
 
 import anatune as at
 from anatune.errors import AnatuneError, OptionError, require
+from anatune.hwprofile import Profile
 from anatune.measure.runner import LocalRunner
-from anatune.report.compare import TOLD_CORE_TYPES, numpy_entrant
+from anatune.report.compare import start
+from anatune.report.competitors.entries import Request
+from anatune.report.competitors.settings import numpy_choices
 from anatune.report.turns import Entrant, fastest, take_turns
 from anatune.units import FLOP_RATE
 
@@ -56,8 +59,7 @@ def measure_row(product: Product, threads: int, heats: int, rounds: int) -> Row:
         row.tuned_plan, row.model_only_plan = tuned.plan.to_json(), model.plan.to_json()
         with ExitStack() as stack:
             ours = our_entrants({"tuned": tuned, "model only": model}, stack)
-            installed = numpy_entrant(workload, threads, None, stack)
-            told = best_told(workload, threads, tuned.plan.target.isa, heats, stack)
+            installed, told = numpy_entrants(tuned.plan, threads, heats, stack)
             final = [*ours, installed, *told]
             take_turns(final, rounds, common.BATCH_S)
     except AnatuneError as error:
@@ -84,18 +86,21 @@ def our_entrants(results: dict[str, Any], stack: ExitStack) -> list[Entrant]:
     return list(entrants.values())
 
 
-def best_told(
-    workload: at.Matmul, threads: int, isa: str, heats: int, stack: ExitStack
-) -> list[Entrant]:
-    """OpenBLAS told the core type with which it is fastest here; [] where none works."""
-    core_types = TOLD_CORE_TYPES.get(isa, ())
-    told = [numpy_entrant(workload, threads, core_type, stack) for core_type in core_types]
+def numpy_entrants(
+    plan: at.GemmPlan, threads: int, heats: int, stack: ExitStack
+) -> tuple[Entrant, list[Entrant]]:
+    """numpy as installed; told the core type that suits its OpenBLAS best, [] if none does."""
+    request = Request(workload=plan.workload, target=plan.target, threads=threads)
+    installed, *told = [start(choice, request, stack) for choice in numpy_choices(request)]
     take_turns(told, heats, common.BATCH_S)
     best = fastest(told)
+    for entrant in told:
+        if entrant is not best:
+            entrant.end()
     if best is None:
-        return []
+        return installed, []
     best.samples.clear()
-    return [best]
+    return installed, [best]
 
 
 def timed(work: Callable[[], Any]) -> tuple[Any, float]:
@@ -153,7 +158,7 @@ def main(
     report: dict[str, Any] = {"facts": common.machine_facts(profile)}
     click.echo(common.facts_line(report["facts"]))
     report["start_up_s"] = start_up()
-    first = report["peak_at_start"] = common.probed_peaks(profile, counts)
+    first = report["peak_at_start"] = float32_peaks(profile, counts)
     at.tune(at.matmul(64, 64, 64), threads=1, budget=0)  # loads TVM, whose time start_up has told
     done: list[Row] = []
     for count in counts:
@@ -162,15 +167,19 @@ def main(
             done.append(measure_row(product, count, *rounds))
             report["rows"] = [asdict(row) for row in done]
             common.write_json(json_path, report)
-    last = report["peak_at_end"] = common.probed_peaks(profile, counts)
+    last = report["peak_at_end"] = float32_peaks(profile, counts)
     peaks = {count: max(first[count], last[count]) for count in counts}
     show(done, peaks)
     show_peaks(first, last)
     found = verdicts(done, peaks, report["start_up_s"])
-    lines = [(v.word, v.target, v.found) for v in found]
-    common.print_table(("", "target", "found"), lines, "targets", left=3)
+    show_verdicts(found)
     report["verdicts"] = [asdict(v) for v in found]
     common.write_json(json_path, report)
+
+
+def float32_peaks(profile: Profile, threads: list[int]) -> dict[int, float]:
+    probed = common.probed_peaks(profile, threads)
+    return {count: peaks.flops_per_s["float32"] for count, peaks in probed.items()}
 
 
 def show_peaks(first: dict[int, float], last: dict[int, float]) -> None:

@@ -1,9 +1,12 @@
-"""The rows of first_slice.py and what they are held against (nothing here measures)."""
+"""The rows of first_slice.py and what they are held against (nothing here measures).
+
+`Verdict` and its makers serve the targets of the other benchmarks too.
+"""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import common
@@ -92,11 +95,11 @@ def verdicts(
     for threads in sorted({row.threads for row in rows}):
         here = [row for row in rows if row.threads == threads]
         on = f"threads={threads}: "
-        found += _shares(
-            on + "speed over told OpenBLAS", here, "of_told", MEAN_OF_TOLD, LEAST_OF_TOLD
-        )
+        of_told = {row.name: row.of_told for row in here}
+        found += shares(on + "speed over told OpenBLAS", of_told, MEAN_OF_TOLD, LEAST_OF_TOLD)
         about = on + "budget=0 over the default pass"
-        found += _shares(about, here, "of_measured", MEAN_OF_MEASURED, LEAST_OF_MEASURED)
+        of_measured = {row.name: row.of_measured for row in here}
+        found += shares(about, of_measured, MEAN_OF_MEASURED, LEAST_OF_MEASURED)
     found.append(_longest("tune, default pass", rows, "tune_wall_s", TUNE_S))
     found.append(_longest("tune, budget=0", rows, "model_only_wall_s", MODEL_ONLY_S))
     for name, limit in (("import anatune", IMPORT_S), ("first tune, budget=0", MODEL_ONLY_S)):
@@ -112,35 +115,46 @@ def _peak_verdicts(rows: Sequence[Row], peaks: dict[int, float]) -> list[Verdict
     one, two = rates.get(1), rates.get(2)
     share, gain = one and one / peaks[1], one and two and two / one
     return [
-        _least("square2000, threads=1, of the probed peak", share, PEAK_SHARE),
-        _least("square2000, threads=2 over threads=1", gain, TWO_THREADS_GAIN),
+        least("square2000, threads=1, of the probed peak", share, PEAK_SHARE),
+        least("square2000, threads=2 over threads=1", gain, TWO_THREADS_GAIN),
     ]
 
 
-def _least(what: str, value: float | None, limit: float) -> Verdict:
+def least(what: str, value: float | None, limit: float) -> Verdict:
     met = None if value is None else value >= limit
     return Verdict(f"{what}: at least {limit}", "-" if value is None else f"{value:.3f}", met)
 
 
-def _shares(what: str, rows: Sequence[Row], name: str, mean: float, least: float) -> list[Verdict]:
-    """The geomean of a ratio and its smallest value; rows without one are named, and misses."""
-    values = {row.name: getattr(row, name) for row in rows}
-    failed = [row for row, value in values.items() if value is None]
-    known = {row: value for row, value in values.items() if value is not None}
-    missing = f"; without a value: {', '.join(failed)}" if failed else ""
+def shares(
+    what: str, values: Mapping[str, float | None], mean: float, lowest: float
+) -> list[Verdict]:
+    """The geomean of a ratio by row, and its smallest value; rows without one are misses."""
+    known, missing = _known(values)
     if not known:
         return [Verdict(f"{what}: geomean and least", "-" + missing, False)]
-    middle, worst = common.geomean(known.values()), min(known, key=known.__getitem__)
-    low = ", ".join(f"{row} {value:.3f}" for row, value in known.items() if value < least)
-    lowest = f"{known[worst]:.3f} ({low or worst}){missing}"
-    return [
-        Verdict(
-            f"{what}: geomean at least {mean}",
-            f"{middle:.3f}{missing}",
-            middle >= mean and not failed,
-        ),
-        Verdict(f"{what}: no row under {least}", lowest, not low and not failed),
-    ]
+    middle = common.geomean(known.values())
+    met = middle >= mean and len(known) == len(values)
+    of_all = Verdict(f"{what}: geomean at least {mean}", f"{middle:.3f}{missing}", met)
+    return [of_all, no_row_under(what, values, lowest)]
+
+
+def no_row_under(what: str, values: Mapping[str, float | None], limit: float) -> Verdict:
+    """The smallest value by row, with the names of all that are too small; None is a miss."""
+    known, missing = _known(values)
+    if not known:
+        return Verdict(f"{what}: no row under {limit}", "-" + missing, False)
+    worst = min(known, key=known.__getitem__)
+    low = ", ".join(f"{row} {value:.3f}" for row, value in known.items() if value < limit)
+    found = f"{known[worst]:.3f} ({low or worst}){missing}"
+    met = not low and len(known) == len(values)
+    return Verdict(f"{what}: no row under {limit}", found, met)
+
+
+def _known(values: Mapping[str, float | None]) -> tuple[dict[str, float], str]:
+    """The rows with a value, and the others as the end of a sentence."""
+    known = {row: value for row, value in values.items() if value is not None}
+    failed = [row for row in values if row not in known]
+    return known, f"; without a value: {', '.join(failed)}" if failed else ""
 
 
 def _longest(what: str, rows: Sequence[Row], name: str, limit: float) -> Verdict:
@@ -164,13 +178,13 @@ def show(rows: Sequence[Row], peaks: dict[int, float]) -> None:
             (
                 row.name,
                 FLOP_RATE.show(row.rate) if row.rate else "-",
-                _number(row.rate and row.rate / peaks[threads]),
-                _number(row.of_told),
+                number(row.rate and row.rate / peaks[threads]),
+                number(row.of_told),
                 row.told or "-",
-                _number(row.of_installed),
-                "same plan" if row.same_plan else _number(row.of_measured),
-                _number(row.tune_wall_s, 2),
-                _number(row.model_only_wall_s, 2),
+                number(row.of_installed),
+                "same plan" if row.same_plan else number(row.of_measured),
+                number(row.tune_wall_s, 2),
+                number(row.model_only_wall_s, 2),
                 row.note,
             )
             for row in here
@@ -180,5 +194,10 @@ def show(rows: Sequence[Row], peaks: dict[int, float]) -> None:
         )
 
 
-def _number(value: float | None, digits: int = 3) -> str:
+def show_verdicts(found: Sequence[Verdict]) -> None:
+    lines = [(v.word, v.target, v.found) for v in found]
+    common.print_table(("", "target", "found"), lines, "targets", left=3)
+
+
+def number(value: float | None, digits: int = 3) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
