@@ -1,22 +1,23 @@
 """Runs kernels on operands that touch a page nobody may read or write; a process of its own.
 
-Each line of standard input names a shared library, its extents and whether the operands end right
-before the forbidden page or begin right after it. A kernel that steps over is killed by the system.
+Each line of standard input names a shared library, its plan and whether the arrays end right before
+the forbidden page or begin right after it. A kernel that steps over is killed by the system.
 """
 
 from __future__ import annotations
 
 import ctypes
 import json
-import math
 import mmap
 import sys
 
 import numpy as np
-import tvm_ffi
+from products import assert_close, is_exact, run, tensors, whole_numbers
 
-from anatune.codegen.call import ENTRY, PACK_ENTRY
 from anatune.codegen.library import load_module
+from anatune.plan import GemmPlan, Storage
+from anatune.workload import Tensor
+from anatune.workload.dtypes import numpy_dtype
 
 PAGE = mmap.PAGESIZE
 NO_ACCESS = 0  # PROT_NONE
@@ -25,9 +26,10 @@ LIBC.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 KEPT = []  # a mapping ends with the last array that sees it
 
 
-def guarded(shape: tuple[int, ...], at_end: bool) -> np.ndarray:
-    """An array of float32 that ends right before, or begins right after, a forbidden page."""
-    size = 4 * math.prod(shape)
+def guarded(tensor: Tensor, at_end: bool) -> np.ndarray:
+    """An array like ``tensor`` that ends right before, or begins right after, a forbidden page."""
+    dtype = numpy_dtype(tensor.dtype)
+    size = dtype.itemsize * tensor.span
     room = -(-size // PAGE) * PAGE
     pages = mmap.mmap(-1, room + 2 * PAGE)
     KEPT.append(pages)
@@ -35,25 +37,26 @@ def guarded(shape: tuple[int, ...], at_end: bool) -> np.ndarray:
     for page in (start, start + PAGE + room):
         if LIBC.mprotect(page, PAGE, NO_ACCESS):
             raise OSError(ctypes.get_errno(), "mprotect")
-    offset = PAGE + (room - size if at_end else 0)
-    return np.frombuffer(pages, np.float32, math.prod(shape), offset).reshape(shape)
+    memory = np.frombuffer(pages, dtype, tensor.span, PAGE + (room - size if at_end else 0))
+    strides = [step * dtype.itemsize for step in tensor.strides or (1,)]
+    return np.lib.stride_tricks.as_strided(memory, tensor.shape or (1,), strides)
 
 
-def run(path: str, m: int, n: int, k: int, packed: list[int] | None, at_end: bool) -> bool:
-    generator = np.random.default_rng(m + n + k)
-    a, b, c = (guarded(shape, at_end) for shape in ((m, k), (k, n), (m, n)))
-    for x in (a, b):
-        x[:] = generator.integers(-8, 9, size=x.shape)
-    c.fill(np.nan)
-    module, taken = load_module(path), b
-    if packed is not None:
-        taken = guarded(tuple(packed), at_end)
-        module[PACK_ENTRY](tvm_ffi.from_dlpack(b), tvm_ffi.from_dlpack(taken))
-    module[ENTRY](*(tvm_ffi.from_dlpack(x) for x in (a, taken, c)))
-    return bool((c == a.astype(float) @ b.astype(float)).all())
+def check(path: str, text: str, at_end: bool) -> None:
+    p = GemmPlan.from_json(text)
+    values = whole_numbers(p.workload)
+    arrays = {name: guarded(tensor, at_end) for name, tensor in tensors(p.workload).items()}
+    for name, array in arrays.items():
+        array[...] = np.reshape(values[name], array.shape)
+    packed = None
+    if p.b is Storage.PACKED_AHEAD:
+        packed = guarded(Tensor.rows(p.packed_ahead_shape, p.multiply.b), at_end)
+    module = load_module(path)
+    run(p, lambda name: module[name], arrays, packed)
+    assert_close(p, values, arrays["out"], is_exact(p.workload))
 
 
 for line in sys.stdin:
     case = json.loads(line)
     print(json.dumps(case), flush=True)  # before the run: the last line is the one that was killed
-    assert run(*case), f"wrong result: {case}"
+    check(*case)
