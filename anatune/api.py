@@ -7,8 +7,9 @@ from typing import Any
 from anatune.errors import require
 from anatune.machine import cpu_only, matmul_only
 from anatune.model import candidates
-from anatune.model import explain as reasons
 from anatune.model.estimate import predict as predict_plan
+from anatune.model.explain import explain as explain_plan
+from anatune.model.why_not import why_not as why_not_choice
 from anatune.plan import Estimate, GemmPlan
 from anatune.workload import Matmul
 
@@ -48,14 +49,19 @@ def explain(plan: GemmPlan, target: Any = "host") -> str:
     """The model's equations with the plan's numbers in them, the binding term first."""
     profile, plan = cpu_only(target), _gemm_plan(plan)
     candidates.check_plan(profile, plan)
-    return reasons.explain(profile, plan)
+    return explain_plan(profile, plan)
 
 
 def why_not(
-    tile: str, workload: Matmul, target: Any = "host", *, threads: int | None = None
+    choice: str, workload: Matmul, target: Any = "host", *, threads: int | None = None
 ) -> str:
-    """One line: why the register tile ``tile``, such as "8x48", is not the plan's."""
-    return reasons.why_not(cpu_only(target), matmul_only(workload), tile, threads)
+    """One line: why ``choice`` is not the plan's.
+
+    Args:
+        choice: a register tile such as "8x48"; an order such as "C3B2A0"; an arithmetic such as
+            "int16 pairs"; or how an operand is stored, such as "b=in_place".
+    """
+    return why_not_choice(cpu_only(target), matmul_only(workload), choice, threads)
 
 
 def _gemm_plan(plan: Any) -> GemmPlan:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from anatune.codegen.call import CheckedCall
+from anatune.codegen.call import BoundCall, CheckedCall
 from anatune.errors import OperandError, require
 from anatune.hwprofile import Profile
 from anatune.measure.outcome import Measurement, Timing
+from anatune.model.constant_b import PackedAhead, packed_ahead
 from anatune.model.explain import explain
 from anatune.plan import Estimate, GemmPlan
 from anatune.units import FLOP_RATE, TIME
@@ -53,6 +55,8 @@ class Candidate:
 class Result(CheckedCall):
     """A tuned kernel: call it like a function, ask it why.
 
+    It can be pickled; what is compiled is left behind, and compiled again when it is called.
+
     Attributes:
         workload, profile: what was tuned, and for which machine.
         plan: the decision, a frozen value with ``to_json``.
@@ -62,13 +66,34 @@ class Result(CheckedCall):
     """
 
     def __init__(
-        self, profile: Profile, kernel: Kernel, candidates: Sequence[Candidate], chosen: int
+        self,
+        profile: Profile,
+        kernel: Kernel | None,
+        candidates: Sequence[Candidate],
+        chosen: int,
     ) -> None:
-        super().__init__(kernel.plan, lambda name: _function_here(kernel, name))
         self.profile = profile
         self.candidates = tuple(candidates)
-        self._kernel = kernel
         self._chosen = self.candidates[chosen]
+        self._packing_s: float | None = None
+        super().__init__(self.plan, lambda name: _function_here(self._kernel, name))
+        if kernel is not None:
+            self._kernel = kernel
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Result, (self.profile, None, self.candidates, self.candidates.index(self._chosen))
+
+    @cached_property
+    def _kernel(self) -> Kernel:
+        from anatune.codegen.build import build
+
+        return build(self.plan)
+
+    def bind(self, *, b: Any) -> BoundCall:
+        """`CheckedCall.bind`; the seconds that packing took are kept for `packed_ahead`."""
+        bound = super().bind(b=b)
+        self._packing_s = bound.packing_s
+        return bound
 
     @property
     def workload(self) -> Matmul:
@@ -85,6 +110,17 @@ class Result(CheckedCall):
     @property
     def measured(self) -> Timing | None:
         return self._chosen.measurement.timing
+
+    @property
+    def packed_ahead(self) -> PackedAhead | None:
+        """What a constant B costs and saves; None where B is not constant.
+
+        Seconds are modelled, but for those of packing once `bind` did it.
+        """
+        if not self.workload.constant_b:
+            return None
+        found = packed_ahead(self.profile, self.plan)
+        return found if self._packing_s is None else found.measured(self._packing_s)
 
     @property
     def module(self) -> Any:
@@ -120,6 +156,8 @@ class Result(CheckedCall):
             )
         if self._chosen.rank > 1:
             lines.append(f"  place {self._chosen.rank} in the model's order won the race")
+        if self._packing_s is not None:
+            lines.append(f"  constant B: {self.packed_ahead}")
         lines += [f"  {c.rank}. {c.plan}: {_outcome(c)}" for c in self.candidates]
         return "\n".join(lines)
 
@@ -138,8 +176,15 @@ class Result(CheckedCall):
             "predicted_s": self.predicted.seconds,
             "measured_s": self._chosen.seconds,
             "flops": self.workload.flops,
+            "constant_b": self._constant_b(),
             "candidates": [c.as_dict() for c in self.candidates],
         }
+
+    def _constant_b(self) -> dict[str, Any] | None:
+        found = self.packed_ahead
+        if found is None:
+            return None
+        return {**asdict(found), "pays_after_calls": found.pays_after_calls}
 
     def __repr__(self) -> str:
         seconds = self._chosen.seconds

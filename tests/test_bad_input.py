@@ -156,15 +156,22 @@ def test_budgets_that_there_are():
 
 
 @pytest.mark.parametrize(
-    "tile", ["", "8", "8x", "x8", "8x48x2", "-8x48", "8.5x48", "axb", "99999x8", "0x16"]
-)
-def test_tiles(tile):
-    if tile == "0x16":
-        want = "0x16 tile has no elements: both extents must be 1 or more"
-        assert at.why_not(tile, W, "zen5") == want
-    else:
-        want = f"tile = {tile!r}: rows x columns, such as '8x48'"
-        assert message(lambda: at.why_not(tile, W, "zen5"), OptionError) == want
+    "choice",
+    ["", "8", "8x", "x8", "8x48x2x1", "-8x48", "8.5x48", "axb", "99999x8", "A3B2", "int8",
+     "c=packed", "b=copied", "b", None, 8, (8, 48)],
+    ids=repr,
+)  # fmt: skip
+def test_choices_that_there_are_not(choice):
+    want = (
+        f"choice = {choice!r}: a tile such as '8x48', an order such as 'C3B2A0', an arithmetic "
+        "such as 'int16 pairs', or a storage such as 'b=in_place'"
+    )
+    assert message(lambda: at.why_not(choice, W, "zen5"), OptionError) == want
+
+
+def test_a_tile_of_nothing():
+    want = "0x16 tile has no elements: both extents must be 1 or more"
+    assert at.why_not("0x16", W, "zen5") == want
 
 
 def test_too_little_memory(monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 import subprocess
@@ -72,7 +73,8 @@ def test_readme_names_every_command():
         ),
         (
             "explain matmul 3 4 5 --dtype float99",
-            "dtype = 'float99': kernels are generated for float32, float64",
+            "dtype = 'float99': kernels are generated for float64, float32, float16, bfloat16, "
+            "int32, int16, int8, uint8",
         ),
         ("plan matmul 3 4", "matmul = 3 4: give three extents, M N K"),
         ("plan matmul", "matmul = none: give three extents, M N K"),
@@ -85,7 +87,7 @@ def test_readme_names_every_command():
         ),
         (
             "why-not matmul 784 512 128",
-            "workload = '784': write anatune why-not TILE matmul M N K, "
+            "workload = '784': write anatune why-not CHOICE matmul M N K, "
             "for example anatune why-not 8x48 matmul 784 512 128",
         ),
         (
@@ -234,12 +236,66 @@ def test_plan_for_another_machine_as_json_is_a_plan():
     assert fields["predicted"]["bound"] in fields["predicted"]["terms"]
 
 
+WHOLE = (
+    "--dtype int8 --dtype-b uint8 --out-dtype int16 --trans-a --trans-b --batch 2 --broadcast-a "
+    "--broadcast-b --lda 301 --ldb 102 --ldc 203 --alpha 2 --beta -1 --constant-b"
+).split()
+
+
+@pytest.mark.parametrize("command", [("plan",), ("explain",), ("why-not", "8x6"), ("tune",)])
+def test_commands_hand_the_whole_workload_over(monkeypatch, command):
+    seen = []
+
+    def stop(*given, **named):
+        seen.append(given)
+        raise errors.OptionError("seen")
+
+    monkeypatch.setattr("anatune.api.plan", stop)
+    monkeypatch.setattr("anatune.api.why_not", stop)
+    if command == ("tune",):
+        pytest.importorskip("tvm")
+        monkeypatch.setattr(importlib.import_module("anatune.tune"), "tune", stop)
+    words = ("matmul", "300", "200", "100", *WHOLE, "--epilogue", "max(c + bias[n], 0)")
+    done = invoke(*command, *words, "--target", "zen4")
+    assert done.stderr == "anatune: error: seen\n"
+    want = matmul(
+        300, 200, 100, dtype="int8", dtype_b="uint8", out_dtype="int16", trans_a=True,
+        trans_b=True, batch=2, broadcast_a=True, broadcast_b=True, lda=301, ldb=102, ldc=203,
+        alpha=2, beta=-1, constant_b=True, epilogue="max(c + bias[n], 0)",
+    )  # fmt: skip
+    assert want in seen[0]
+
+
+def test_every_field_of_a_workload_has_an_option():
+    from anatune.workload import Matmul
+
+    said = invoke("plan", "--help").stdout
+    for field in set(Matmul.__dataclass_fields__) - {"m", "n", "k"}:
+        assert f"--{field.replace('_', '-')} " in said
+
+
+@pytest.mark.parametrize("objective", ["energy", "edp"])
+def test_the_objective_is_handed_over(monkeypatch, objective):
+    chosen = api.plan(matmul(30, 20, 10), "zen4", threads=1)
+    asked = []
+
+    def plan(*given, objective, **named):
+        asked.append(objective)
+        return chosen
+
+    monkeypatch.setattr("anatune.api.plan", plan)
+    for command in ("plan", "explain"):
+        words = (command, "matmul", "30", "20", "10", "--target", "zen4")
+        assert invoke(*words, "--objective", objective).exit_code == 0
+    assert asked == [objective, objective]
+
+
 def test_plan_explain_and_why_not_speak_of_the_same_tile():
     words = ("matmul", "300", "200", "100", "--target", "zen4", "--threads", "1")
     tile = invoke("plan", *words).stdout.split(": ")[1].split(" tile")[0]
     assert f"{tile} tile" in invoke("explain", *words).stdout
     refused = json.loads(invoke("why-not", "8x6", *words, "--json").stdout)
-    assert refused["tile"] == "8x6"
+    assert refused["choice"] == "8x6"
     assert "16" in refused["why_not"][0]
 
 
@@ -251,7 +307,18 @@ def test_plan_explain_and_why_not_speak_of_the_same_tile():
         ("plan matmul 3 4 5 --target zen4 --threads 0", "threads = 0"),
         ("tune matmul 3 4 5 --target zen4 --budget soon", "budget = 'soon'"),
         ("tune matmul 3 4 5 --target zen4 --budget -1", "budget = -1"),
-        ("why-not 8by6 matmul 3 4 5 --target zen4", "tile = '8by6'"),
+        ("why-not 8by6 matmul 3 4 5 --target zen4", "choice = '8by6'"),
+        ("plan matmul 3 4 5 --target zen4 --objective speed", "objective = 'speed'"),
+        ("plan matmul 3 4 5 --dtype-b int3", "dtype_b = 'int3'"),
+        ("plan matmul 3 4 5 --out-dtype int3", "out_dtype = 'int3'"),
+        ("plan matmul 3 4 5 --batch 0", "batch = 0"),
+        ("plan matmul 3 4 5 --batch x", "batch = 'x'"),
+        ("plan matmul 3 4 5 --lda 4", "lda = 4: at least 5"),
+        ("plan matmul 3 4 5 --ldb x", "ldb = 'x'"),
+        ("plan matmul 3 4 5 --ldc 3", "ldc = 3: at least 4"),
+        ("plan matmul 3 4 5 --alpha two", "alpha = 'two'"),
+        ("plan matmul 3 4 5 --beta nan", "beta = nan"),
+        ("plan matmul 3 4 5 --epilogue bia+gelu", "epilogue = 'bia+gelu'"),
     ],
 )
 def test_what_the_interface_refuses_is_one_line_and_status_2(words, field):

@@ -20,7 +20,6 @@ from anatune.hwprofile import Profile, load_profile, profiles
 from anatune.model import candidates
 from anatune.model.candidates import OBJECTIVES, best, check_plan, rank, shortlist
 from anatune.model.estimate import predict
-from anatune.model.explain import NAMED_FACTS
 from anatune.plan import Estimate, GemmPlan, ThreadGrid
 from anatune.workload import Matmul, matmul
 
@@ -171,58 +170,6 @@ def test_a_plan_for_other_vectors_is_refused():
         IllegalPlan, match="^.* tile assumes vectors of 16 elements, .* has 8: set lanes$"
     ):
         api.predict(plan, plan.workload, "haswell")
-
-
-@settings(max_examples=10)
-@given(SHAPES, st.sampled_from(SMALL))
-def test_every_candidate_explains_itself(w, name):
-    plan, estimate = pick(machine(name), w)
-    text = api.explain(plan, name)
-    for equation in (
-        "mr*nr >= Nvec*L*N",
-        "mr*nv + nv + 1 <= R",
-        "kc = ",
-        "mc = ",
-        "nc = ",
-        "bound by ",
-    ):
-        assert equation in text
-    for term, _ in estimate.terms:
-        assert f"  {term}: " in text
-    for level, _ in estimate.bytes_moved:
-        assert f"out of {level}: " in text
-
-
-def doubts(profile: Profile) -> list[str]:
-    plan, _ = pick(profile, matmul(64, 64, 64), 1)
-    return [line for line in api.explain(plan, profile).splitlines() if " facts are " in line]
-
-
-@pytest.mark.parametrize("name", CPUS)
-def test_doubts_are_counted_and_the_first_are_named(name):
-    profile = machine(name)
-    for facts, what in ((profile.assumed, "assumed"), (profile.missing, "missing")):
-        told = [x for x in doubts(profile) if x.startswith(f"{len(facts)} facts are {what}")]
-        assert len(told) == bool(facts)
-        for line in told:
-            words = line.replace(",", "").split()
-            assert [fact for fact in facts if fact in words] == list(facts[:NAMED_FACTS])
-            more = len(facts) - NAMED_FACTS
-            assert more <= 0 or line.endswith(f" and {more} more: anatune profile show {name}")
-
-
-def test_few_doubts_are_all_named():
-    facts = ("cores.zen5.count", "memory.read_one", "probes.barrier")
-    assert doubts(replace(machine("zen5"), assumed=facts))[0] == (
-        "3 facts are assumed: cores.zen5.count, memory.read_one, probes.barrier"
-    )
-
-
-@settings(max_examples=10)
-@given(SHAPES, st.sampled_from(["zen5", "haswell"]), st.integers(1, 40), st.integers(1, 40))
-def test_why_not_is_one_line_about_any_tile(w, name, rows, columns):
-    text = api.why_not(f"{rows}x{columns}", w, name, threads=1)
-    assert text.startswith(f"{rows}x{columns} tile") and "\n" not in text
 
 
 def test_deciding_needs_no_tvm(tmp_path):

@@ -137,9 +137,9 @@ def test_dtypes_that_numpy_takes(given):
     assert at.matmul(1, 1, 1, dtype=given).dtype == "float32"
 
 
-@pytest.mark.parametrize("given", [None, "f2", 3, object(), [], "float33"])
+@pytest.mark.parametrize("given", [None, "c8", 3, object(), [], "float33", "int64", ">f4"])
 def test_dtypes_that_no_kernel_has(given):
-    with pytest.raises(WorkloadError, match="kernels are generated for float32, float64"):
+    with pytest.raises(WorkloadError, match="kernels are generated for float64, float32, "):
         at.matmul(1, 1, 1, dtype=given)
 
 
@@ -152,7 +152,7 @@ def test_operands_of_the_model_in_the_wrong_place():
         at.predict(w, chosen, zen)
     with pytest.raises(WorkloadError, match="workload = str: use anatune.matmul"):
         at.predict(chosen, zen, zen)
-    with pytest.raises(OptionError, match="rows x columns"):
+    with pytest.raises(OptionError, match="a tile such as"):
         at.why_not((8, 16), w, zen)
 
 

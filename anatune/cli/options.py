@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import wraps
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from anatune.workload import Matmul
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+WorkloadOption = Callable[[Any], Any]
+Reader = Callable[[str], Any]
 
 _WHOLE = re.compile(r"[+-]?\d{1,18}", re.ASCII)
 _OPTION = re.compile(r"--?[^-\d.]")
@@ -65,25 +69,76 @@ class WorkloadCommand(click.Command):
         return super().parse_args(ctx, args)
 
 
-def workload_options(function: Command) -> Command:
-    """The workload, ``--dtype``, ``--target``, ``--threads`` and ``--json``."""
-    for decorate in (json_option, threads_option, target_option, _dtype_option, _words_argument):
-        function = decorate(function)
-    return function
+def _number(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text  # the workload refuses it by itself
+
+
+def _extent(text: str) -> int | str:
+    return int(text) if _WHOLE.fullmatch(text) else text
+
+
+def _of_workload(
+    flag: str, help_: str, read: Reader = str, metavar: str = "NAME"
+) -> WorkloadOption:
+    """An option that is named as a field of `anatune.workload.Matmul`; not given: its default."""
+
+    def callback(_context: click.Context, _parameter: click.Parameter, text: str | None) -> Any:
+        return None if text is None else read(text)
+
+    return click.option(flag, metavar=metavar, callback=callback, help=help_)
 
 
 _words_argument = click.argument("words", nargs=-1, required=True, metavar="matmul M N K")
-_dtype_option = click.option(
-    "--dtype", default="float32", metavar="NAME", show_default=True, help="Data type of A, B and C."
+
+WORKLOAD_OPTIONS: tuple[WorkloadOption, ...] = (
+    _of_workload("--dtype", "Data type of A.  [default: float32]"),
+    _of_workload("--dtype-b", "Data type of B.  [default: A's; int8 beside uint8]"),
+    _of_workload("--out-dtype", "Data type of C.  [default: a float's own, else the sums']"),
+    click.option("--trans-a", is_flag=True, help="A is stored as [k, m]."),
+    click.option("--trans-b", is_flag=True, help="B is stored as [n, k]."),
+    _of_workload("--batch", "So many products at once.", _extent, "N"),
+    click.option("--broadcast-a", is_flag=True, help="One A for the whole batch."),
+    click.option("--broadcast-b", is_flag=True, help="One B for the whole batch."),
+    _of_workload("--lda", "Elements from one row of A to the next.", _extent, "N"),
+    _of_workload("--ldb", "The same of B.", _extent, "N"),
+    _of_workload("--ldc", "The same of C.", _extent, "N"),
+    _of_workload("--alpha", "Factor of the product.", _number, "X"),
+    _of_workload("--beta", "Factor of what C held before.", _number, "X"),
+    click.option("--constant-b", is_flag=True, help="B is a weight: packed once, ahead of time."),
+    _of_workload("--epilogue", "Such as bias+gelu or 'max(c + bias[n], 0)'.", metavar="TEXT"),
 )
+"""In the order of the fields of `anatune.workload.Matmul`."""
+
+objective_option = click.option(
+    "--objective", default="time", metavar="time|energy|edp", show_default=True,
+    help="What is made small; energy is modelled, edp is energy times time.",
+)  # fmt: skip
 
 
-def read_workload(words: tuple[str, ...], dtype: str) -> Matmul:
-    """The workload that ``matmul M N K`` names.
+def workload_options(function: Command) -> Command:
+    """The workload, handed over as ``w``; ``--target``, ``--threads`` and ``--json``."""
+
+    @wraps(function)
+    def command(**given: Any) -> Any:
+        of_command = inspect.signature(function).parameters
+        rest = {name: given.pop(name) for name in list(given) if name in of_command}
+        return function(w=read_workload(given.pop("words"), given), **rest)
+
+    decorated: Any = command
+    for decorate in (json_option, threads_option, target_option, *reversed(WORKLOAD_OPTIONS)):
+        decorated = decorate(decorated)
+    return cast(Command, _words_argument(decorated))
+
+
+def read_workload(words: tuple[str, ...], options: dict[str, Any]) -> Matmul:
+    """The workload that ``matmul M N K`` and the options about it name; None is not given.
 
     Raises:
         OptionError: another kind, or another number of extents.
-        WorkloadError: an extent or a data type that cannot be computed.
+        WorkloadError: an extent, a data type or an option that cannot be computed.
     """
     kind, *extents = words
     if _WHOLE.match(kind):  # a word was left out
@@ -93,8 +148,9 @@ def read_workload(words: tuple[str, ...], dtype: str) -> Matmul:
     require(len(extents) == 3, f"matmul = {given}: give three extents, M N K", OptionError)
     from anatune.workload import matmul
 
-    m, n, k = (int(text) if _WHOLE.fullmatch(text) else text for text in extents)
-    return matmul(m, n, k, dtype=dtype)  # type: ignore[arg-type]  # it refuses text by itself
+    m, n, k = (_extent(text) for text in extents)
+    stated = {name: value for name, value in options.items() if value is not None}
+    return matmul(m, n, k, **stated)  # type: ignore[arg-type]  # it refuses text by itself
 
 
 def _usage_with_example() -> str:
@@ -102,7 +158,7 @@ def _usage_with_example() -> str:
     context = click.get_current_context()
     arguments = [p for p in context.command.params if isinstance(p, click.Argument)]
     words = " ".join([context.command_path, *(str(p.metavar) for p in arguments)])
-    example = words.replace("TILE", "8x48").replace("M N K", "784 512 128")
+    example = words.replace("CHOICE", "8x48").replace("M N K", "784 512 128")
     return f"write {words}, for example {example}"
 
 

@@ -11,8 +11,8 @@ import click
 from anatune.cli.options import (
     WorkloadCommand,
     budget_option,
+    objective_option,
     read_budget,
-    read_workload,
     workload_options,
 )
 from anatune.cli.show import plain, print_json, print_table, progress, rate, seconds
@@ -22,17 +22,15 @@ if TYPE_CHECKING:
     from anatune.result import Candidate, Result
     from anatune.workload import Matmul
 
-Words = tuple[str, ...]
-
 
 @click.command(cls=WorkloadCommand)
 @workload_options
-def plan(words: Words, dtype: str, target: str, threads: int | None, as_json: bool) -> None:
+@objective_option
+def plan(w: Matmul, target: str, threads: int | None, objective: str, as_json: bool) -> None:
     """The plan for a product, and its predicted time."""
     from anatune import api
 
-    w = read_workload(words, dtype)
-    chosen = api.plan(w, target, threads=threads)
+    chosen = api.plan(w, target, threads=threads, objective=objective)
     estimate = api.predict(chosen, w, target)
     if as_json:
         return print_json({"plan": plan_fields(chosen), "predicted": estimate_fields(estimate)})
@@ -42,12 +40,12 @@ def plan(words: Words, dtype: str, target: str, threads: int | None, as_json: bo
 
 @click.command(cls=WorkloadCommand)
 @workload_options
-def explain(words: Words, dtype: str, target: str, threads: int | None, as_json: bool) -> None:
+@objective_option
+def explain(w: Matmul, target: str, threads: int | None, objective: str, as_json: bool) -> None:
     """The equations behind a plan, with their numbers."""
     from anatune import api
 
-    w = read_workload(words, dtype)
-    chosen = api.plan(w, target, threads=threads)
+    chosen = api.plan(w, target, threads=threads, objective=objective)
     text = api.explain(chosen, target)
     if as_json:
         return print_json({"plan": plan_fields(chosen), "explanation": text.splitlines()})
@@ -55,18 +53,18 @@ def explain(words: Words, dtype: str, target: str, threads: int | None, as_json:
 
 
 @click.command("why-not", cls=WorkloadCommand)
-@click.argument("tile", metavar="TILE")
+@click.argument("choice", metavar="CHOICE")
 @workload_options
-def why_not(
-    tile: str, words: Words, dtype: str, target: str, threads: int | None, as_json: bool
-) -> None:
-    """Why TILE, for example 8x6, is not taken."""
+def why_not(choice: str, w: Matmul, target: str, threads: int | None, as_json: bool) -> None:
+    """Why CHOICE is not taken.
+
+    It is a register tile such as 8x48, an order such as C3B2A0, an arithmetic such as
+    "int16 pairs", or how an operand is stored, such as b=in_place."""
     from anatune import api
 
-    w = read_workload(words, dtype)
-    text = api.why_not(tile, w, target, threads=threads)
+    text = api.why_not(choice, w, target, threads=threads)
     if as_json:
-        return print_json({"tile": tile, "why_not": text.splitlines()})
+        return print_json({"choice": choice, "why_not": text.splitlines()})
     click.echo(text)
 
 
@@ -83,16 +81,17 @@ def _library_file(
 
 @click.command(cls=WorkloadCommand)
 @workload_options
+@objective_option
 @budget_option()
 @click.option(
     "--export", type=click.Path(path_type=Path, dir_okay=False), callback=_library_file,
     metavar="FILE.so", help="Write the kernel to a shared library.",
 )  # fmt: skip
 def tune(
-    words: Words,
-    dtype: str,
+    w: Matmul,
     target: str,
     threads: int | None,
+    objective: str,
     as_json: bool,
     budget: str | None,
     export: Path | None,
@@ -100,10 +99,11 @@ def tune(
     """Generate, check and measure a kernel."""
     from anatune.tune import tune as search
 
-    w = read_workload(words, dtype)
     limit = read_budget(budget)
     with progress() as tell:
-        result = search(w, target, budget=limit, threads=threads, progress=tell)
+        result = search(
+            w, target, budget=limit, threads=threads, objective=objective, progress=tell
+        )
     written = {} if export is None else {"written_to": result.export(export)}
     if as_json:
         return print_json({**result.as_dict(), "plan": plan_fields(result.plan), **written})
@@ -139,6 +139,8 @@ def _print_result(result: Result) -> None:
         click.echo(f"measured  {_time_and_rate(w, timing.median_s)}")
     else:
         click.echo("measured  nothing: the plan is the model's alone")
+    if result.packed_ahead is not None:
+        click.echo(f"constant B: {result.packed_ahead}")
 
 
 def _line(candidate: Candidate) -> tuple[str, ...]:

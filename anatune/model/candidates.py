@@ -182,7 +182,7 @@ def shortlist(ranked: Sequence[Ranked], count: int) -> list[Ranked]:
 def _light(shapes: Sequence[Shape]) -> set[Shape]:
     """Those that keep C and leave registers free that the largest of them needs."""
     keep_c = [shape for shape in shapes if shape.order.in_registers == "C"]
-    most = max(shape.tile.accumulators for shape in keep_c)
+    most = max((shape.tile.accumulators for shape in keep_c), default=0)
     return {shape for shape in keep_c if shape.tile.accumulators <= LIGHT_SHARE * most}
 
 
