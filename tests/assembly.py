@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass
 
 LABEL = re.compile(r"^(\.LBB[\w.]+):")  # others mark lines for the debugger
 BRANCH = re.compile(r"^\s+(?:j\w+|b(?:\.\w+)?|cbn?z|tbn?z)\s.*?(\.?L[\w.$]+)\s*(?:[#/@;].*)?$")
-MULTIPLY_ADD = re.compile(r"^\s+(vf(?:n?m(?:add|sub))\d+ps|f(?:ml[as]|n?m(?:add|sub)))\s+(.*)$")
+MULTIPLY = re.compile(
+    r"^\s+(?:\{vex\}\s+)?(vfn?m(?:add|sub)\d+p[sd]|f(?:ml[as]|n?m(?:add|sub))|v?mulp[sd]"
+    r"|vdpbf16ps|vpdpbusd|vpdpwssd|v?pmaddwd|v?pmulld)\s"
+)
+"""Instructions that multiply, with the addition inside them or another one behind them."""
+
+CALL = re.compile(r"^\s+(?:callq?|blr?)\s")
+INSTRUCTION = re.compile(r"^\s+(?:\{\w+\}\s+)?([a-z][\w.]*)")
 FUNCTION = re.compile(r"^[A-Za-z_][\w.$]*:")
 FRAME = re.compile(r"^\s+(?:movq\s+%rsp, %rbp|mov\s+x29, sp|add\s+x29, sp)")
 STACK = re.compile(r"\(%rsp[,)]|\[sp[],]")
@@ -24,7 +32,17 @@ class Loop:
 
     @property
     def multiply_adds(self) -> int:
-        return sum(bool(MULTIPLY_ADD.match(line)) for line in self.lines)
+        return sum(self.multiplies.values())
+
+    @property
+    def multiplies(self) -> Counter[str]:
+        """How many of which instruction that multiplies."""
+        found = map(MULTIPLY.match, self.lines)
+        return Counter(match[1] for match in found if match)
+
+    @property
+    def calls(self) -> list[str]:
+        return [line for line in self.lines if CALL.match(line)]
 
     @property
     def stack_lines(self) -> list[str]:
@@ -64,3 +82,8 @@ def loops(text: str) -> list[Loop]:
 def hot_loops(text: str) -> list[Loop]:
     """The loops that multiply and add."""
     return [loop for loop in loops(text) if loop.multiply_adds]
+
+
+def mnemonics(text: str) -> set[str]:
+    """Names of all instructions of a listing."""
+    return {match[1] for match in map(INSTRUCTION.match, text.splitlines()) if match}
