@@ -8,25 +8,66 @@ from pathlib import Path
 
 import pytest
 
+from anatune.hwprofile import load_profile
+from anatune.plan import CodeTarget, Order, arithmetics
+from anatune.workload import Matmul, matmul
+from anatune.workload.dtypes import ELEMENT_BYTES
+from anatune.workload.expression import JOINED, parse
+from anatune.workload.nodes import CALLS
+
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 GENERIC = {"x86_64": "generic_x86_64", "amd64": "generic_x86_64", "aarch64": "generic_aarch64"}
 
 
-def test_the_example_runs(tmp_path, monkeypatch, capsys):
+def test_the_examples_run(tmp_path, monkeypatch, capsys):
     pytest.importorskip("tvm")
     target = GENERIC.get(platform.machine().lower())
     if target is None:
         pytest.skip(f"no generic profile for {platform.machine()}")
     monkeypatch.chdir(tmp_path)
-    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert '"host"' in example
+    first, second = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert '"host"' in first and '"host"' in second
     names: dict = {}
-    exec(example.replace('"host"', repr(target)), names)
+    exec(first.replace('"host"', repr(target)), names)
     want = names["a"].astype("f8") @ names["b"].astype("f8")
     assert abs(names["c"] - want).max() < 1e-3
+    exec(second.replace('"host"', repr(target)), names)
+    assert names["c"].dtype == "int8" and names["c"].shape == (784, 512)
+    assert (names["out"] == 96 + names["bias"]).all()
     assert (tmp_path / "kernel.so").stat().st_size > 0
     assert "tile" in capsys.readouterr().out
+
+
+MACHINES = ("zen5", "haswell", "neoverse_v1")
+"""Profiles whose arithmetics the table of data types has, in the order of its columns."""
+
+
+def test_the_table_of_data_types():
+    (told,) = re.findall(r"### Data types\n(.*?)\n### ", README, re.DOTALL)
+    rows = [line.strip("| ").split(" | ") for line in told.splitlines() if line.startswith("| ")]
+    assert {row[0] for row in rows[2:]} == set(ELEMENT_BYTES)
+    for a, b, sums, out, *names in rows[2:]:
+        w = matmul(8, 8, 8, dtype=a, dtype_b=b)
+        assert (w.accumulator, w.out_dtype) == (sums, out)
+        targets = [CodeTarget.of(load_profile(machine).target) for machine in MACHINES]
+        assert names == [arithmetics(w, target)[0].name for target in targets]
+
+
+def test_epilogues_are_told_whole():
+    (told,) = re.findall(r"### Epilogues\n(.*?)\n### ", README, re.DOTALL)
+    words = set(re.findall(r"\w+", told))
+    assert words >= {*CALLS, *JOINED}
+    for name, meaning in JOINED.items():
+        assert f"`{name}` is `{meaning}`" in " ".join(told.split()) or meaning == f"{name}(c)"
+    for text in ("bias+gelu", "gelu(c + bias[n])"):
+        assert str(parse(text, "float32", "float32")) == "gelu(c + bias[n])"
+
+
+def test_orders_and_options_are_told_whole():
+    assert all(order.value in README for order in Order)
+    for field in Matmul.__dataclass_fields__:
+        assert len(field) == 1 or f"`--{field.replace('_', '-')}`" in README
 
 
 def test_environment_variables_are_those_that_the_code_reads():
