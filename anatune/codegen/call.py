@@ -27,6 +27,9 @@ ENTRY = "main"
 PACK_ENTRY = "pack_b"
 """Name of the generated function that packs B."""
 
+may_share_memory = np.may_share_memory
+"""Quick, and wrong of neighbours between each other's rows; `overlapping` then looks closer."""
+
 OVERLAP = "out: overlaps {}; give memory of its own"
 
 B = 1
@@ -91,17 +94,20 @@ class _Call:
         if len(operands) != len(slots):
             names = ", ".join(slot.name for slot in slots)
             raise OperandError(f"{len(operands)} operands: {len(slots)} are needed: {names}")
-        arrays = [slot.take(x) for slot, x in zip(slots, operands)]
         if out is None:
             why = f"out: missing; beta = {self._plan.workload.beta:g} adds to what it holds"
             require(not self._reads_out, why, OperandError)
+            arrays = [slot.take(x) for slot, x in zip(slots, operands)]
             out = self._out.new()
             c = self._out.take(out)
         else:
             c = self._out.take(out)
-            for slot, array in zip(slots, arrays):
-                if overlapping(array, c):
+            arrays = []
+            for slot, x in zip(slots, operands):
+                array = slot.take(x)
+                if may_share_memory(array, c) and overlapping(array, c):
                     raise OperandError(OVERLAP.format(slot.name))
+                arrays.append(array)
         self._put_b(arrays, c)
         arrays.append(c)
         return arrays, out

@@ -14,6 +14,7 @@ from anatune.errors import OperandError, require
 from anatune.plan import GemmPlan, Storage
 from anatune.workload import Tensor
 from anatune.workload.dtypes import INTEGER_RANGE, numpy_dtype
+from anatune.workload.evaluate import LARGEST
 
 CPU = 1
 """Device type of the processor in DLPack (kDLCPU)."""
@@ -117,12 +118,10 @@ class Slot:
             why = f"{self.name} = {x}: a whole number from {low} to {high} is needed"
             require(fits, why, OperandError)
             return np.array(int(x), self.dtype)
-        with np.errstate(over="ignore"):
-            array = np.array(float(x), self.dtype)
-        lost = math.isfinite(x) and not np.isfinite(array)
-        why = f"{self.name} = {x}: too large for {self.tensor.dtype}"
-        require(not lost, why, OperandError)
-        return array
+        value = float(x)
+        lost = LARGEST[self.tensor.dtype] < abs(value) < math.inf
+        require(not lost, f"{self.name} = {x}: too large for {self.tensor.dtype}", OperandError)
+        return np.array(value, self.dtype)
 
     def _wrong_strides(self, array: np.ndarray) -> str:
         name, tensor = self.name, self.tensor
