@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from math import ceil
+from math import ceil, prod
 
 import pytest
 from hypothesis import given
@@ -13,7 +13,7 @@ from anatune.errors import IllegalPlan
 from anatune.hwprofile.profile import CacheLevel, CoreKind, Profile, Target, Tlb
 from anatune.model import cache_blocks as cb
 from anatune.model import registers
-from anatune.plan import MicroTile
+from anatune.plan import MicroTile, Order
 
 ELEMENT_BYTES = st.sampled_from([1, 2, 4, 8])
 EXTENTS = st.integers(1, 20_000)
@@ -104,6 +104,39 @@ def test_legal_tiles_are_all_that_pass_the_check(count, vector_bits, element_byt
                     registers.check_tile(tile, core, element_bytes)
     for tile in legal:
         registers.check_tile(tile, core, element_bytes)
+
+
+STREAMS = [order for order in Order if order.in_registers != "C"]
+
+
+@given(
+    st.integers(3, 32), st.sampled_from([64, 128, 256, 512]), ELEMENT_BYTES, st.sampled_from(STREAMS)
+)
+def test_tiles_that_keep_a_or_b_fit_the_registers(count, vector_bits, element_bytes, order) -> None:
+    """Several steps each, as one would load and store C for a single multiply-add."""
+    core = CoreKind(
+        name="any", count=1, threads_each=1, clock_one_hz=None, clock_all_hz=None,
+        vector_bits=vector_bits, vector_registers=count, fma_per_cycle=2, fma_latency_cycles=4,
+        loads_per_cycle=2, stores_per_cycle=1, caches=(),
+    )  # fmt: skip
+    tiles = registers.streaming_tiles(core, element_bytes, order)
+    assert len(set(tiles)) == len(tiles) and (tiles or count < 6)
+    for tile in tiles:
+        registers.check_tile(tile, core, element_bytes, order)
+        assert registers.registers_of(tile, order)[0] <= count
+        assert 2 <= tile.kr <= registers.STREAM_STEPS and tile.lanes == core.lanes(element_bytes)
+
+
+@given(tiles(), st.sampled_from(list(Order)), st.integers(1, 16))
+def test_larger_tiles_need_more_registers(tile, order, steps) -> None:
+    tile = replace(tile, kr=1 if order.in_registers == "C" else steps)
+    needed, said = registers.registers_of(tile, order)
+    assert needed > tile.accumulators
+    parts = [part.split(" ")[0] for part in said.split(" + ")]
+    assert sum(prod(map(int, part.split("*"))) for part in parts) == needed
+    taller, wider = replace(tile, mr=tile.mr + 1), replace(tile, nr=tile.nr + tile.lanes)
+    for larger in (taller, wider):
+        assert registers.registers_of(larger, order)[0] > needed
 
 
 @given(st.integers(1, 32), st.integers(1, 8), st.integers(1, 4), st.integers(1, 4))

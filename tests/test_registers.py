@@ -7,7 +7,7 @@ import pytest
 from anatune.errors import IllegalPlan
 from anatune.hwprofile.profile import CoreKind
 from anatune.model import registers
-from anatune.plan import MicroTile
+from anatune.plan import MicroTile, Order
 
 
 def core(vector_bits: int = 512, vector_registers: int = 32) -> CoreKind:
@@ -46,7 +46,7 @@ def test_legal_tiles_of_sixteen_registers() -> None:
         (
             MicroTile(mr=9, nr=64, lanes=16),
             "9x64 tile needs 41 of 32 registers: 9*4 accumulators + 4 for a row of B + 1 for A;"
-            " take fewer rows or columns",
+            " take a smaller one",
         ),
         (
             MicroTile(mr=4, nr=40, lanes=16),
@@ -73,3 +73,34 @@ def test_the_tile_that_spilled_when_measured_is_refused() -> None:
     registers.check_tile(MicroTile(mr=6, nr=64, lanes=16), core(), 4)
     with pytest.raises(IllegalPlan, match="33 of 32"):
         registers.check_tile(MicroTile(mr=7, nr=64, lanes=16), core(), 4)
+
+
+STAYING = {
+    "C": (registers.registers_needed(4, 2), "4*2 accumulators + 2 for a row of B + 1 for A"),
+    "A": (4 * 3 + 4 * 2 + 2, "4*3 for A + 4*2 for C + 2 for a row of B"),
+    "B": (3 * 2 + 4 * 2 + 1, "3*2 for B + 4*2 for C + 1 for A"),
+}
+"""Registers of a tile of 4 rows, 2 vectors and 3 steps, by what stays in them."""
+
+
+@pytest.mark.parametrize("order", Order, ids=lambda order: order.value)
+def test_registers_by_what_stays(order: Order) -> None:
+    tile = MicroTile(mr=4, nr=32, lanes=16, kr=1 if order.in_registers == "C" else 3)
+    assert registers.registers_of(tile, order) == STAYING[order.in_registers]
+
+
+def test_refusals_name_what_stays() -> None:
+    tile = MicroTile(mr=4, nr=32, lanes=16, kr=6)
+    registers.check_tile(MicroTile(mr=4, nr=32, lanes=16, kr=5), core(), 4, Order.C3B2A0)
+    with pytest.raises(IllegalPlan) as refusal:
+        registers.check_tile(tile, core(), 4, Order.C3B2A0)
+    assert str(refusal.value) == (
+        "4x32x6 tile needs 34 of 32 registers: 4*6 for A + 4*2 for C + 2 for a row of B;"
+        " take a smaller one"
+    )
+    registers.check_tile(tile, core(), 4, Order.C3A2B0)  # 6*2 + 4*2 + 1
+
+
+def test_a_tile_without_steps_has_no_elements() -> None:
+    with pytest.raises(IllegalPlan, match="^4x32 tile has no elements"):
+        registers.check_tile(MicroTile(mr=4, nr=32, lanes=16, kr=0), core(), 4, Order.C3A2B0)

@@ -187,11 +187,11 @@ class _Thread:
 
     def _results(self, item: Any) -> Results:
         m, n = self.place.spans["m"], self.place.spans["n"]
-        if self.plan.grid.depth > 1:
-            part = self.place.spans["k"].number
-            at = lambda i, j: (item, part, i, j)  # noqa: E731
-        else:
-            at = lambda i, j: (i - m.start, j - n.start)  # noqa: E731
+        part = self.place.spans["k"].number
+
+        def at(i: Any, j: Any) -> tuple[Any, ...]:
+            return (item, part, i, j) if self.plan.grid.depth > 1 else (i - m.start, j - n.start)
+
         return Results(self.plan, self.buffers, item, self.sums, at)
 
     def _source(self, operand: str, item: Any) -> Source:

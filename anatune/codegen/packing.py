@@ -123,7 +123,7 @@ def pack_panel(
 def _pack_along_k(
     source: Source, panel: Panel, row: Row, column: Any, start: Any, groups: Any
 ) -> None:
-    """Squares of as many groups as a vector has lanes are transposed in registers, then the rest."""
+    """Squares of as many groups as a vector has lanes, transposed in registers, then the rest."""
     lanes, g = row.lanes, source.group
     squares = tirx.floordiv(groups, lanes)
     with T.serial(0, squares) as square:
@@ -149,7 +149,8 @@ def _emit_square(
             columns.append(T.broadcast(tirx.const(0, words), lanes))
             continue
         *outer, last = source.where(column + (u * lanes + x), step)
-        value = source.convert(source.buffer[(*outer, T.ramp(last, 1, lanes * g))])
+        where = (*outer, T.ramp(last, 1, lanes * g))
+        value = source.convert(source.buffer[where])
         columns.append(T.bind(T.reinterpret(f"{words}x{lanes}", value) if g > 1 else value))
     for p, value in enumerate(_transposed(columns)):
         taken = T.reinterpret(f"{element}x{lanes * g}", value) if g > 1 else value

@@ -41,7 +41,7 @@ class Span:
         return tirx.floordiv(self.length, tile)
 
     def each_tile(self, tile: int, extent: int, body: Callable[[Any, int], None]) -> None:
-        """``body(number, size)``: whole tiles in a loop, then the one that ``extent`` cuts short."""
+        """``body(number, size)``: whole tiles in a loop, then the one ``extent`` cuts short."""
         whole = self.whole_tiles(tile)
         with T.serial(0, whole) as number:
             body(number, tile)

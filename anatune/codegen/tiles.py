@@ -100,9 +100,9 @@ class Tiles:
 
         def start(u: int) -> Any:
             if plan.offset_a and panel is not None:
-                where = (*panel.at, index(0), index(u * row.lanes * g))
-                *outer, last = where
-                bits = panel.buffer[(*outer, T.ramp(last, 1, row.lanes * g))]
+                *outer, _ = panel.sums_at()
+                where = (*outer, T.ramp(index(u * row.lanes * g), 1, row.lanes * g))
+                bits = panel.buffer[where]
                 return T.reinterpret(f"int32x{row.lanes}", bits)
             return T.broadcast(tirx.const(0, plan.workload.accumulator), row.lanes)
 
@@ -268,7 +268,7 @@ class Tiles:
     def _b_vector(
         self, panel: Panel | None, row: Row, j: Any, q: Any, u: int, fresh: bool = False
     ) -> Any:
-        """Vector number ``u`` of group ``q`` of B, from its panel unless it is still to be packed."""
+        """Vector number ``u`` of group ``q`` of B, from its panel once that is packed."""
         g, k = self.plan.multiply.group, self.spans["k"]
         if panel is None or fresh:
             return self.sources["B"].vectors_at(row, j, k.start + q * g, u, g)

@@ -129,16 +129,15 @@ def best(
 ) -> list[Ranked]:  # fmt: skip
     """`rank` without the tiles and thread grids that cannot win, in milliseconds.
 
-    `SKETCHED` of them, of each kind those that are fastest with all operands at hand, are tried with two plans
-    each, and the `PROMISING` best of these with every plan. That order is by time: for another
-    objective everything is ranked.
+    `SKETCHED` of them, of each kind those that are fastest with all operands at hand, are tried
+    with two plans each, and the `PROMISING` best of these with every plan.
     """
-    if objective != "time":
-        return rank(profile, workload, threads, objective, keep)
+    check_objective(objective)
+    weight = OBJECTIVES[objective]
 
     def sketch(shape: Shape) -> float:
         sketches = _sketches(profile, workload, shape)
-        return min((predict(profile, plan).seconds for plan in sketches), default=inf)
+        return min((weight(predict(profile, plan)) for plan in sketches), default=inf)
 
     shapes = list(filter(keep, _shapes(profile, workload, thread_count(profile, threads))))
     shapes.sort(key=lambda shape: _least_seconds(profile, workload, shape))
@@ -352,12 +351,13 @@ def _narrow(plan: GemmPlan) -> CacheBlocks:
 
 
 def _some_of_each_kind(shapes: Sequence[Shape]) -> list[Shape]:
-    """The first `SKETCHED` of ``shapes``."""
-    seen: Counter[str] = Counter()
+    """The first `SKETCHED` of ``shapes`` for each number of threads: fewer take less energy."""
+    seen: Counter[tuple[str, int]] = Counter()
     kept = []
     for shape in shapes:
-        seen[shape.order.in_registers] += 1
-        if seen[shape.order.in_registers] <= SKETCHED[shape.order.in_registers]:
+        resident = shape.order.in_registers
+        seen[resident, shape.grid.threads] += 1
+        if seen[resident, shape.grid.threads] <= SKETCHED[resident]:
             kept.append(shape)
     return kept
 

@@ -56,11 +56,13 @@ ROW_START = 0.17
 tiles of one to four rows, where nothing hides it, showed up to 10 of L2's 17 cycles."""
 
 TRANSPOSE_CYCLES = 0.2
-"""Cycles per group of neighbours along k that is packed, on top of its way: 64 shuffles and 32 moves
-for a square of 256 took 25 cycles on a Zen 5 guest, out of L1; rows that begin anew double that."""
+"""Cycles per group of neighbours along k that is packed, on top of its way: 64 shuffles and 32
+moves for a square of 256 took 25 cycles on a Zen 5 guest, out of L1; rows that begin anew
+double that."""
 
 INTERLEAVE_OPS = 2
 """Vector operations per row that is interleaved with others into groups: a shift and an or."""
+
 
 def predict(profile: Profile, plan: GemmPlan) -> Estimate:
     """The estimate of ``plan`` on ``profile``: the time of the busiest thread.
@@ -187,8 +189,8 @@ def _stream_pieces(
 ) -> tuple[Pieces, ...]:
     """Tiles that keep A or B: a step along n or m takes a vector of C in, and puts it back.
 
-    The sums of one step are a chain of kr multiply-adds; `STEPS_IN_FLIGHT` of them run at once. Rows
-    of C that do not begin with a line cross lines. Where rows are a multiple of a page apart
+    The sums of one step are a chain of kr multiply-adds; `STEPS_IN_FLIGHT` of them run at once.
+    Rows of C that do not begin with a line cross lines. Where rows are a multiple of a page apart
     (``stride``, in bytes), a load looks like the store before, by the low bits of its address, and
     waits for it: then there is one chain at a time.
     """  # fmt: skip

@@ -145,11 +145,13 @@ class Panels:
             rows = along * width * element_bytes(plan, operand) // run
             return not stride or keeps_rows(level, rows, run, stride, page_bytes)
 
-        x_stays = lambda level: stays(order.in_l3, level, first, width, y_micro)  # noqa: E731
-        height = block_extent(plan, x, last)
-        y_stays = lambda level, beside: stays(  # noqa: E731
-            order.in_l2, level, last, height, beside
-        )
+        def x_stays(level: CacheLevel) -> bool:
+            return stays(order.in_l3, level, first, width, y_micro)
+
+        def y_stays(level: CacheLevel, beside: int) -> bool:
+            height = block_extent(plan, x, last)
+            return stays(order.in_l2, level, last, height, beside)
+
         return cls(
             y_block=y_block,
             x_micro=x_micro,
@@ -229,7 +231,7 @@ def traffic(
         x_turns = 1
     if not panels.x_in_l1 and not panels.x_in_l2:
         x_turns = x.tiles(last)
-    into_l2 = in_y * (x.blocks(first) if panels.y_in_l2 else x.tiles(first))
+    into_l2: float = in_y * (x.blocks(first) if panels.y_in_l2 else x.tiles(first))
     into_l2 += in_x * x_turns + in_loop
     if l3 is not None and keeps(l3, everything):
         return Traffic(into_l1, into_l2, 0.0, in_c, 3, row_starts)

@@ -198,8 +198,8 @@ class GemmPlan:
         """How often each element of C leaves the registers."""
         if self.order.in_registers == "C":
             return self.k_blocks
-        return sum(-(-min(self.blocks.kc, self.workload.k - start) // self.tile.kr)
-                   for start in range(0, self.workload.k, self.blocks.kc))
+        whole, rest = divmod(self.workload.k, self.blocks.kc)
+        return whole * -(-self.blocks.kc // self.tile.kr) + -(-rest // self.tile.kr)
 
     @property
     def keeps_sums_apart(self) -> bool:

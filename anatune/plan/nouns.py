@@ -69,7 +69,7 @@ class Storage(str, Enum):
     PACKED_AHEAD = "packed_ahead"  # all of it copied once, by a function of its own; B only
 
 
-DIMS = {"A": "mk", "B": "kn", "C": "mn"}
+DIMS = {"A": ("m", "k"), "B": ("k", "n"), "C": ("m", "n")}
 """Dimensions of each operand."""
 
 
@@ -95,8 +95,8 @@ class Order(str, Enum):
         self.along = next(d for d in DIMS[x] if d in DIMS[y])  # what the micro-kernel runs along
         first = next(d for d in DIMS[x] if d != self.along)
         last = next(d for d in DIMS[y] if d != self.along)
-        self.inner = first + last  # of the loops over tiles, outermost first
-        self.outer = first + self.along + last  # of the loops over blocks
+        self.inner = (first, last)  # of the loops over tiles, outermost first
+        self.outer = (first, self.along, last)  # of the loops over blocks
 
 
 VECTOR_FEATURES = frozenset(

@@ -18,7 +18,7 @@ ELEMENT_BYTES = {
 UNIT_ROUNDOFF = {
     "float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8,
 }  # fmt: skip
-"""u of binary formats, round to nearest (IEEE 754-2019, table 3.5; bfloat16: 8 significant bits)."""
+"""u of binary formats, round to nearest (IEEE 754-2019, table 3.5; bfloat16: 8 bits)."""
 
 SIGNIFICANT_BITS = {"float64": 53, "float32": 24, "float16": 11, "bfloat16": 8}
 """Bits of a significand, hidden bit included."""

@@ -21,10 +21,10 @@ MAX_EXTENT = 2**31 - 1
 class Matmul:
     """out[m, n] = epilogue(alpha * sum over k of A[m, k] B[k, n] + beta * out[m, n]).
 
-    Row-major; ``trans_a``: A is stored as [k, m], ``trans_b``: B as [n, k]. With a ``batch`` above 1
-    every array has a first axis of that extent, except A or B where it is broadcast. ``lda``,
-    ``ldb`` and ``ldc`` are elements from one stored row to the next. None, here and in data types,
-    stands for the usual and is replaced by it.
+    Row-major; ``trans_a``: A is stored as [k, m], ``trans_b``: B as [n, k]. With a ``batch`` of 2
+    or more every array has a first axis of that extent, except A or B where it is broadcast.
+    ``lda``, ``ldb`` and ``ldc`` are elements from one stored row to the next. None, here and in
+    data types, stands for the usual and is replaced by it.
     """
 
     m: int
@@ -106,7 +106,7 @@ class Matmul:
 
     @property
     def flops(self) -> int:
-        """Operations: one multiply and one add per (i, j, p); those of the epilogue do not count."""
+        """Operations: one multiply and one add per (i, j, p), none of the epilogue's."""
         return 2 * self.m * self.n * self.k * self.batch
 
     @cached_property
@@ -210,7 +210,8 @@ def _leading(name: str, value: Any, row: int) -> int:
     if value is None:
         return row
     length = _extent(name, value)
-    require(length >= row, f"{name} = {value}: at least {row}, the elements of a row", WorkloadError)
+    why = f"{name} = {value}: at least {row}, the elements of a row"
+    require(length >= row, why, WorkloadError)
     return length
 
 
