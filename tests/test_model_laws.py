@@ -110,7 +110,10 @@ STREAMS = [order for order in Order if order.in_registers != "C"]
 
 
 @given(
-    st.integers(3, 32), st.sampled_from([64, 128, 256, 512]), ELEMENT_BYTES, st.sampled_from(STREAMS)
+    st.integers(3, 32),
+    st.sampled_from([64, 128, 256, 512]),
+    ELEMENT_BYTES,
+    st.sampled_from(STREAMS),
 )
 def test_tiles_that_keep_a_or_b_fit_the_registers(count, vector_bits, element_bytes, order) -> None:
     """Several steps each, as one would load and store C for a single multiply-add."""

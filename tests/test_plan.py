@@ -238,8 +238,7 @@ LOOPS = {
 
 @pytest.mark.parametrize("order", Order, ids=lambda order: order.value)
 def test_loops_of_the_family(order):
-    found = ("".join(order.outer), "".join(order.inner), order.along)
-    assert found == LOOPS[order.value]
+    assert (order.outer, order.inner, order.along) == LOOPS[order.value]
 
 
 @pytest.mark.parametrize("order", Order, ids=lambda order: order.value)
