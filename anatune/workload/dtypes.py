@@ -50,11 +50,12 @@ def numpy_dtype(dtype: str) -> np.dtype:
     """numpy's data type of that name; bfloat16 is ml_dtypes'."""
     import numpy as np
 
-    if dtype == "bfloat16":
-        import ml_dtypes
+    if dtype != "bfloat16":
+        return np.dtype(dtype)
+    import ml_dtypes
 
-        return np.dtype(ml_dtypes.bfloat16)
-    return np.dtype(dtype)
+    found: np.dtype = np.dtype(ml_dtypes.bfloat16)
+    return found
 
 
 def dtype_name(field: str, value: Any) -> str:
