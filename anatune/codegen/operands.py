@@ -127,7 +127,7 @@ class Slot:
         name, tensor = self.name, self.tensor
         said = f"{name}: strides {array.strides}"
         if not tensor.compact:
-            step = tensor.strides[-2]
+            step = tensor.leading
             return (
                 f"{said} in bytes, {self.strides} are needed as {LEADING[name]} = {step}: pass "
                 f"rows of {step} elements, sliced [..., :{self.shape[-1]}]"

@@ -36,7 +36,7 @@ class GemmPlan:
     grid: ThreadGrid = ThreadGrid()
 
     def __post_init__(self) -> None:
-        t, b, w = self.tile, self.blocks, self.workload
+        t, w = self.tile, self.workload
         if self.arithmetic not in ARITHMETIC:
             names = ", ".join(map(repr, ARITHMETIC))
             raise IllegalPlan(f"arithmetic = {self.arithmetic!r}: one of {names}")
@@ -47,9 +47,8 @@ class GemmPlan:
             has = ", ".join(self.target.features) or "features that are not stated"
             raise IllegalPlan(f"arithmetic = {self.arithmetic!r}: needs {needed}; target has {has}")
         require(t.nr % t.lanes == 0, f"nr = {t.nr}: a multiple of the {t.lanes} lanes of a vector")
-        self._check_block("mc", b.mc, t.mr, min(self.thread_rows, w.m))
-        self._check_block("nc", b.nc, t.nr, min(self.thread_columns, w.n))
-        self._check_block("kc", b.kc, self.k_unit, min(self.thread_depth, w.k))
+        for dim in "mnk":
+            self._check_block(dim)
         self._check_storage()
         if self.order.in_registers == "C":
             require(t.kr == 1, f"kr = {t.kr}: 1 where C stays in registers")
@@ -61,11 +60,11 @@ class GemmPlan:
         if self.grid.batch > w.batch:
             raise IllegalPlan(f"grid.batch = {self.grid.batch}: at most {w.batch}, the batch")
 
-    @staticmethod
-    def _check_block(name: str, block: int, tile: int, share: int) -> None:
-        if block % tile and block < share:
+    def _check_block(self, dim: str) -> None:
+        block, unit, share = self.blocks.along(dim), self.unit(dim), self.thread_extent(dim)
+        if block % unit and block < share:
             raise IllegalPlan(
-                f"{name} = {block}: a multiple of the tile's {tile}, or all {share} of a thread"
+                f"{dim}c = {block}: a multiple of the tile's {unit}, or all {share} of a thread"
             )
 
     def _check_storage(self) -> None:
@@ -108,25 +107,34 @@ class GemmPlan:
         """What the kernel adds to each element of A, and takes off again with sums of B."""
         return 128 if self.multiply.a == "uint8" and self.workload.dtype == "int8" else 0
 
+    def unit(self, dim: str) -> int:
+        """What blocks and threads' shares along ``dim`` are multiples of."""
+        return self.tile.unit(dim, self.multiply.group)
+
     @property
     def k_unit(self) -> int:
         """Steps along k that are taken at once."""
-        return max(self.multiply.group, self.tile.kr)
+        return self.unit("k")
+
+    def thread_share(self, dim: str) -> int:
+        """Rows or columns of C, or steps along k, that are shared out to each thread."""
+        return self.grid.share(self.workload.along(dim), dim, self.unit(dim))
+
+    def thread_extent(self, dim: str) -> int:
+        """What the busiest thread has of these: its share, or all where that is less."""
+        return min(self.thread_share(dim), self.workload.along(dim))
 
     @property
     def thread_rows(self) -> int:
-        """Rows of C per thread: whole tiles, so that an edge stands only at the last row."""
-        return _share(self.workload.m, self.tile.mr, self.grid.rows)
+        return self.thread_share("m")
 
     @property
     def thread_columns(self) -> int:
-        """Columns of C per thread: whole tiles, so that an edge stands only at the last column."""
-        return _share(self.workload.n, self.tile.nr, self.grid.columns)
+        return self.thread_share("n")
 
     @property
     def thread_depth(self) -> int:
-        """Steps along k per thread: whole units, so that an edge stands only at the last step."""
-        return _share(self.workload.k, self.k_unit, self.grid.depth)
+        return self.thread_share("k")
 
     @property
     def thread_batch(self) -> int:
@@ -191,7 +199,7 @@ class GemmPlan:
     @property
     def k_blocks(self) -> int:
         """Blocks along k of a thread."""
-        return -(-min(self.thread_depth, self.workload.k) // self.blocks.kc)
+        return -(-self.thread_extent("k") // self.blocks.kc)
 
     @property
     def turns_of_c(self) -> int:
@@ -266,8 +274,3 @@ class Estimate:
 
     def __str__(self) -> str:
         return f"{TIME.show(self.seconds)}, {self.peak_fraction:.0%} of peak, bound by {self.bound}"
-
-
-def _share(extent: int, tile: int, parts: int) -> int:
-    tiles = -(-extent // tile)
-    return -(-tiles // parts) * tile

@@ -20,6 +20,13 @@ class MicroTile:
     lanes: int
     kr: int = 1
 
+    def along(self, dim: str) -> int:
+        return {"m": self.mr, "n": self.nr, "k": self.kr}[dim]
+
+    def unit(self, dim: str, group: int) -> int:
+        """What blocks and shares along ``dim`` are multiples of, ``group`` steps at once."""
+        return max(self.kr, group) if dim == "k" else self.along(dim)
+
     @property
     def vectors(self) -> int:
         """n_v: vectors that cover one row of the tile."""
@@ -41,6 +48,9 @@ class CacheBlocks:
     nc: int
     kc: int
 
+    def along(self, dim: str) -> int:
+        return {"m": self.mc, "n": self.nc, "k": self.kc}[dim]
+
 
 @dataclass(frozen=True, kw_only=True)
 class ThreadGrid:
@@ -58,6 +68,14 @@ class ThreadGrid:
     @property
     def threads(self) -> int:
         return self.rows * self.columns * self.depth * self.batch
+
+    def along(self, dim: str) -> int:
+        return {"m": self.rows, "n": self.columns, "k": self.depth}[dim]
+
+    def share(self, extent: int, dim: str, unit: int) -> int:
+        """What each thread gets of ``extent``: whole units, so only the last one has an edge."""
+        units = -(-extent // unit)
+        return -(-units // self.along(dim)) * unit
 
 
 class Storage(str, Enum):

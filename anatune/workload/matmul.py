@@ -99,6 +99,10 @@ class Matmul:
         """Whether C takes the sums as they are: no epilogue, no narrower type."""
         return self.expression == SUM and self.out_dtype == self.accumulator
 
+    def along(self, dim: str) -> int:
+        """The extent along m, n or k."""
+        return {"m": self.m, "n": self.n, "k": self.k}[dim]
+
     @property
     def element_bytes(self) -> int:
         """Bytes of an element of A as stored."""
@@ -119,9 +123,8 @@ class Matmul:
             "a": Tensor.rows(self._batched(a, self.broadcast_a), self.dtype, self.lda),
             "b": Tensor.rows(self._batched(b, self.broadcast_b), self.dtype_b, self.ldb),
         }
-        extents = {"m": self.m, "n": self.n}
         for operand in self._parsed.operands:
-            shape = tuple(extents[axis] for axis in operand.axes)
+            shape = tuple(self.along(axis) for axis in operand.axes)
             whole = self._batched(shape, len(shape) < 2)
             tensors[operand.name] = Tensor.rows(whole, operand.dtype)
         return tensors

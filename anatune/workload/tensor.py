@@ -31,6 +31,11 @@ class Tensor:
         return ELEMENT_BYTES[self.dtype]
 
     @property
+    def leading(self) -> int:
+        """Elements from one row to the next."""
+        return self.strides[-2]
+
+    @property
     def compact(self) -> bool:
         return self == Tensor.rows(self.shape, self.dtype)
 
