@@ -18,9 +18,9 @@ from sample_plans import CURVED, EPILOGUES, plans, workloads
 from anatune import api
 from anatune.errors import IllegalPlan
 from anatune.hwprofile import Profile, load_profile, profiles
-from anatune.model import candidates
 from anatune.model.candidates import OBJECTIVES, best, check_plan, rank, shortlist
 from anatune.model.estimate import predict
+from anatune.model.machine import machine as cached_machine
 from anatune.plan import CacheBlocks, Estimate, GemmPlan, Storage, ThreadGrid
 from anatune.workload import Matmul, matmul
 
@@ -215,7 +215,7 @@ def test_two_threads_are_never_predicted_slower_in_any_type(name, dtype):
 @given(SHAPES, st.sampled_from(SMALL))
 def test_the_same_question_has_the_same_answer(w, name):
     again = load_profile(name)
-    candidates.machine.cache_clear()
+    cached_machine.cache_clear()
     assert pick(again, w) == pick(machine(name), w)
 
 

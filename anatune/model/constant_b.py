@@ -7,9 +7,10 @@ from math import ceil, prod
 
 from anatune.hwprofile.profile import Profile
 from anatune.model.candidates import best
-from anatune.model.estimate import packing_cycles, predict
+from anatune.model.copying import packing_b_cycles
+from anatune.model.estimate import predict
 from anatune.model.machine import machine
-from anatune.model.traffic import Extents, Panels
+from anatune.model.traffic import Extents
 from anatune.plan import GemmPlan, Storage
 from anatune.units import CAPACITY, TIME
 from anatune.workload.dtypes import ELEMENT_BYTES
@@ -72,12 +73,7 @@ def packed_ahead(profile: Profile, plan: GemmPlan) -> PackedAhead:
 
 def _packing_s(profile: Profile, plan: GemmPlan, packed_bytes: int) -> float:
     """As where each call packs B, but once, all of it, into memory of that size."""
-    here = machine(profile, plan.grid.threads)
-    x = replace(Extents.of(plan), row_blocks=1)
-    panels = Panels.of(plan, x, here.l1, here.l2, here.page_bytes)
-    panels = replace(panels, x_block=packed_bytes, y_block=packed_bytes)
-    each_call = replace(plan.workload, constant_b=False)
-    twin = replace(plan, workload=each_call, b=Storage.PACKED)
-    cycles = packing_cycles(twin, x, panels, here) - packing_cycles(plan, x, panels, here)
+    here, x = machine(profile, plan.grid.threads), Extents.of(plan)
+    cycles = packing_b_cycles(plan, x, packed_bytes, here)
     products = 1 if plan.workload.broadcast_b else x.products
     return (products * cycles + here.barrier_cycles) / here.hz

@@ -5,8 +5,9 @@ from __future__ import annotations
 from anatune.hwprofile.profile import MEASURE_COMMAND, Profile
 from anatune.model import reasons
 from anatune.model.constant_b import packed_ahead
-from anatune.model.estimate import OVERLAP, predict
+from anatune.model.estimate import predict
 from anatune.model.machine import machine
+from anatune.model.work import OVERLAP
 from anatune.plan import Estimate, GemmPlan
 from anatune.units import CAPACITY, CLOCK, ENERGY, TIME
 

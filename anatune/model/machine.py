@@ -8,7 +8,7 @@ from functools import lru_cache
 from anatune.errors import ProfileError, require
 from anatune.hwprofile.profile import CacheLevel, CoreKind, Profile
 from anatune.model.cache_blocks import levels
-from anatune.model.residency import PAGE_BYTES
+from anatune.model.residency import PAGE_BYTES, keeps
 
 FALLBACK = {
     "fma_per_cycle": 1.0, "fma_latency": 4.0, "loads": 1.0, "stores": 1.0,
@@ -56,6 +56,14 @@ class Machine:
     def rate(self, level: int) -> float:
         """Bytes per cycle and thread out of a level: 2 for L2, 3 for L3, 4 for memory."""
         return (self.l2_rate, self.l3_rate, self.memory_rate)[level - 2]
+
+    def rate_for(self, size_bytes: float) -> float:
+        """Bytes per cycle out of the nearest level beyond L1 that keeps ``size_bytes``."""
+        if self.l2 is not None and keeps(self.l2, size_bytes):
+            return self.l2_rate
+        if self.l3 is not None and keeps(self.l3, size_bytes):
+            return self.l3_rate
+        return self.memory_rate
 
 
 @lru_cache(maxsize=64)

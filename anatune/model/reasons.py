@@ -6,13 +6,14 @@ from dataclasses import replace
 
 from anatune.errors import IllegalPlan
 from anatune.hwprofile.profile import CacheLevel, Profile
-from anatune.model.cache_blocks import default_kc, levels, way_bytes, ways_taken
-from anatune.model.candidates import CONSTANT, PER_CALL
-from anatune.model.estimate import predict, rate_of
+from anatune.model.cache_blocks import levels, way_bytes, ways_taken
+from anatune.model.estimate import predict
 from anatune.model.machine import Machine, machine
 from anatune.model.registers import floor_accumulators, port_bound, registers_of
-from anatune.model.traffic import Extents, block_extent, element_bytes, tile_extent
-from anatune.plan import GemmPlan, MicroTile, Storage, arithmetics
+from anatune.model.shapes import CONSTANT, PER_CALL, Shape
+from anatune.model.traffic import Extents, block_extent, element_bytes
+from anatune.model.work import rate_of
+from anatune.plan import GemmPlan, Storage, arithmetics
 from anatune.units import CAPACITY
 from anatune.workload.dtypes import ELEMENT_BYTES, is_float
 
@@ -117,14 +118,14 @@ def of_blocks(profile: Profile, plan: GemmPlan) -> list[str]:
     """
     x, order = Extents.of(plan), plan.order
     x_name, y_name = order.in_l3, order.in_l2
-    first, last = tuple(order.inner)
+    first, last = order.inner
 
     def panel(operand: str, across: int) -> int:
         along = block_extent(plan, x, order.along)
         return along * across * element_bytes(plan, operand)
 
-    x_r = f"{x_name}_r", panel(x_name, tile_extent(plan, first))
-    y_r = f"{y_name}_r", panel(y_name, tile_extent(plan, last))
+    x_r = f"{x_name}_r", panel(x_name, plan.tile.along(first))
+    y_r = f"{y_name}_r", panel(y_name, plan.tile.along(last))
     x_c = f"{x_name}_c", panel(x_name, block_extent(plan, x, first))
     y_c = f"{y_name}_c", panel(y_name, block_extent(plan, x, last))
     of_level = ((order.along, x_r, y_r), (last, y_c, x_r), (first, x_c, y_c))
@@ -151,11 +152,9 @@ def _in_level(
 
 def _rule(plan: GemmPlan, l1: CacheLevel | None) -> str:
     """The limit that the rule for L1 gives; multiples of it are candidates too."""
-    first, last = tuple(plan.order.inner)
-    tile = MicroTile(mr=tile_extent(plan, last), nr=tile_extent(plan, first), lanes=1)
-    size = max(ELEMENT_BYTES[plan.multiply.a], ELEMENT_BYTES[plan.multiply.b])
+    shape = Shape.of(plan)
     try:
-        return "" if l1 is None else f" (rule for L1: at most {default_kc(l1, tile, size)})"
+        return "" if l1 is None else f" (rule for L1: at most {shape.along_by_rule(l1)})"
     except IllegalPlan:
         return ""
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from anatune.hwprofile.profile import CacheLevel
-from anatune.model.residency import PAGE_BYTES, kept_share, keeps, keeps_rows, strided_lines
+from anatune.model.machine import Machine
+from anatune.model.residency import kept_share, keeps, keeps_rows, strided_lines
 from anatune.plan import GemmPlan, Storage
 from anatune.plan.nouns import DIMS
 from anatune.workload.dtypes import ELEMENT_BYTES
@@ -35,9 +36,7 @@ class Extents:
 
     @classmethod
     def of(cls, plan: GemmPlan) -> Extents:
-        m = min(plan.thread_rows, plan.workload.m)
-        n = min(plan.thread_columns, plan.workload.n)
-        k = min(plan.thread_depth, plan.workload.k)
+        m, n, k = (plan.thread_extent(dim) for dim in "mnk")
         return cls(
             m=m,
             n=n,
@@ -52,7 +51,7 @@ class Extents:
             products=plan.thread_batch,
         )
 
-    def extent(self, dim: str) -> int:
+    def along(self, dim: str) -> int:
         return {"m": self.m, "n": self.n, "k": self.k}[dim]
 
     def tiles(self, dim: str) -> int:
@@ -94,13 +93,9 @@ def element_bytes(plan: GemmPlan, operand: str) -> int:
     return plan.a_bytes if operand == "A" else plan.b_bytes
 
 
-def tile_extent(plan: GemmPlan, dim: str) -> int:
-    return {"m": plan.tile.mr, "n": plan.tile.nr, "k": plan.tile.kr}[dim]
-
-
 def block_extent(plan: GemmPlan, x: Extents, dim: str) -> int:
-    blocks = {"m": plan.blocks.mc, "n": plan.blocks.nc, "k": plan.blocks.kc}
-    return min(blocks[dim], x.extent(dim))
+    """The block along ``dim``, or all of a thread where that is less."""
+    return min(plan.blocks.along(dim), x.along(dim))
 
 
 @dataclass(frozen=True)
@@ -119,21 +114,14 @@ class Panels:
     y_in_l2: bool
 
     @classmethod
-    def of(
-        cls,
-        plan: GemmPlan,
-        x: Extents,
-        l1: CacheLevel,
-        l2: CacheLevel | None,
-        page_bytes: int = PAGE_BYTES,
-    ) -> Panels:
-        order = plan.order
+    def of(cls, plan: GemmPlan, x: Extents, here: Machine) -> Panels:
+        order, l1, l2 = plan.order, here.l1, here.l2
         first, last = order.inner
         along = block_extent(plan, x, order.along)
         s_x, s_y = (element_bytes(plan, o) for o in (order.in_l3, order.in_l2))
-        width = min(tile_extent(plan, first), x.extent(first))
+        width = min(plan.tile.along(first), x.along(first))
         x_micro = along * width * s_x
-        y_micro = _footprint(plan, order.in_l2, last, along, tile_extent(plan, last), l1)
+        y_micro = _footprint(plan, order.in_l2, last, along, plan.tile.along(last), l1)
         x_block = along * block_extent(plan, x, first) * s_x
         y_block = along * block_extent(plan, x, last) * s_y
 
@@ -143,7 +131,7 @@ class Panels:
             if not keeps(level, size + beside):
                 return False
             rows = along * width * element_bytes(plan, operand) // run
-            return not stride or keeps_rows(level, rows, run, stride, page_bytes)
+            return not stride or keeps_rows(level, rows, run, stride, here.page_bytes)
 
         def x_stays(level: CacheLevel) -> bool:
             return stays(order.in_l3, level, first, width, y_micro)
@@ -179,24 +167,16 @@ def _runs(plan: GemmPlan, operand: str, across: str, along: int, width: int) -> 
     The stride is 0 where the panel is packed.
     """
     w, size = plan.workload, element_bytes(plan, operand)
-    leading = {"A": w.lda, "B": w.ldb, "C": w.ldc}[operand]
+    arrays = {"A": w.operands["a"], "B": w.operands["b"], "C": w.output}
     stored = {"A": plan.a, "B": plan.b, "C": Storage.IN_PLACE}[operand]
     if stored is not Storage.IN_PLACE:
         return along * width * size, 0
     transposed = {"A": w.trans_a, "B": w.trans_b, "C": False}[operand]
     side_by_side = DIMS[operand][0 if transposed else 1]
-    return (width if side_by_side == across else along) * size, int(leading or 0) * size
+    return (width if side_by_side == across else along) * size, arrays[operand].leading * size
 
 
-def traffic(
-    plan: GemmPlan,
-    x: Extents,
-    panels: Panels,
-    l1: CacheLevel,
-    l2: CacheLevel | None,
-    l3: CacheLevel | None,
-    page_bytes: int = PAGE_BYTES,
-) -> Traffic:
+def traffic(plan: GemmPlan, x: Extents, panels: Panels, here: Machine) -> Traffic:
     """Traffic of one product with each operand packed or in place (counted as in ECM models).
 
     Bytes, of B3A2C0 in brackets: Y passes L2->L1 once per tile of X (A: m*k*ceil(n/nr)), unless L1
@@ -206,42 +186,60 @@ def traffic(
     operands: they were in use just before. L3, which does not evict strictly the oldest, keeps its
     share of what does not fit.
     """
-    order = plan.order
+    order, l2, l3 = plan.order, here.l2, here.l3
     first, last = order.inner
     size = {o: _operand_bytes(plan, x, o) for o in "ABC"}
+    everything = _all_bytes(plan, x, size)
+    if keeps(here.l1, everything):
+        return NO_TRAFFIC
     passing = {o: size[o] * (READ_AND_WRITTEN if o == "C" else 1) for o in "ABC"}
     in_x, in_y, in_z = (passing[o] for o in (order.in_l3, order.in_l2, order.in_registers))
-    packed = size["B"] if plan.packs_b else 0
-    packed += size["A"] if plan.a is not Storage.IN_PLACE else 0
-    everything = (sum(size.values()) + packed) * x.products
-    z_turns = x.blocks(order.along)
-    moved_z = float(in_z * z_turns)
+    moved_z = float(in_z * x.blocks(order.along))
     in_c, in_loop = (moved_z, 0.0) if order.in_registers == "C" else (0.0, moved_z)
-    if keeps(l1, everything):
-        return NO_TRAFFIC
     x_passes = x.blocks(last) if panels.x_in_l1 else x.tiles(last)
-    into_l1 = _evicted_rows_of_a(plan, x, l1, page_bytes) + in_x * x_passes + in_loop
     y_passes = x.blocks(first) if panels.y_in_l1 else x.tiles(first)
-    into_l1 += in_y * y_passes
+    into_l1 = _evicted_rows_of_a(plan, x, here) + in_x * x_passes + in_loop + in_y * y_passes
     row_starts = _row_starts(plan, x, {order.in_l3: x_passes, order.in_l2: y_passes})
     if l2 is not None and keeps(l2, everything):
         return Traffic(into_l1, 0.0, 0.0, in_c, 2, row_starts)
-    x_turns = x.blocks(last)
-    if l2 is not None and keeps(l2, panels.y_block + panels.x_block):
-        x_turns = 1
-    if not panels.x_in_l1 and not panels.x_in_l2:
-        x_turns = x.tiles(last)
-    into_l2: float = in_y * (x.blocks(first) if panels.y_in_l2 else x.tiles(first))
-    into_l2 += in_x * x_turns + in_loop
+    x_passes, y_passes = _passes_into_l2(x, panels, first, last, l2)
+    into_l2 = in_y * y_passes + in_x * x_passes + in_loop
     if l3 is not None and keeps(l3, everything):
         return Traffic(into_l1, into_l2, 0.0, in_c, 3, row_starts)
-    kept_x = block_extent(plan, x, order.along) * x.extent(first)
-    kept_x *= element_bytes(plan, order.in_l3)
-    whole = {"m": plan.workload.m, "n": plan.workload.n, "k": plan.workload.k}
-    kept_y = whole[last] * x.extent(order.along) * element_bytes(plan, order.in_l2) + kept_x
-    into_l3 = in_y * _passes(x.blocks(first), kept_share(l3, kept_y))
-    into_l3 += in_x * _passes(x.blocks(last), kept_share(l3, kept_x)) + in_loop
+    x_share, y_share = _kept_in_l3(plan, x, l3)
+    into_l3 = in_y * _passes(x.blocks(first), y_share)
+    into_l3 += in_x * _passes(x.blocks(last), x_share) + in_loop
     return Traffic(into_l1, into_l2, into_l3, in_c, 4, row_starts)
+
+
+def _all_bytes(plan: GemmPlan, x: Extents, size: dict[str, int]) -> int:
+    """Bytes of all operands of all products, with the copies that a call makes."""
+    copies = size["B"] if plan.packs_b else 0
+    copies += size["A"] if plan.a is not Storage.IN_PLACE else 0
+    return (sum(size.values()) + copies) * x.products
+
+
+def _passes_into_l2(
+    x: Extents, panels: Panels, first: str, last: str, l2: CacheLevel | None
+) -> tuple[int, int]:
+    """How often X and Y come out of L3."""
+    x_passes = x.blocks(last)
+    if l2 is not None and keeps(l2, panels.y_block + panels.x_block):
+        x_passes = 1
+    if not panels.x_in_l1 and not panels.x_in_l2:
+        x_passes = x.tiles(last)
+    return x_passes, x.blocks(first) if panels.y_in_l2 else x.tiles(first)
+
+
+def _kept_in_l3(plan: GemmPlan, x: Extents, l3: CacheLevel | None) -> tuple[float, float]:
+    """Shares of X and of Y that L3 keeps until they are wanted again."""
+    order = plan.order
+    first, last = order.inner
+    x_along = block_extent(plan, x, order.along)
+    kept_x = x_along * x.along(first) * element_bytes(plan, order.in_l3)
+    # Threads that share X bring a Y each.
+    kept_y = plan.workload.along(last) * x.along(order.along) * element_bytes(plan, order.in_l2)
+    return kept_share(l3, kept_x), kept_share(l3, kept_y + kept_x)
 
 
 def _row_starts(plan: GemmPlan, x: Extents, passes: dict[str, int]) -> float:
@@ -260,7 +258,7 @@ def _row_starts(plan: GemmPlan, x: Extents, passes: dict[str, int]) -> float:
 
 def _operand_bytes(plan: GemmPlan, x: Extents, operand: str) -> int:
     one, other = DIMS[operand]
-    return x.extent(one) * x.extent(other) * element_bytes(plan, operand)
+    return x.along(one) * x.along(other) * element_bytes(plan, operand)
 
 
 def _passes(turns: int, kept: float) -> float:
@@ -268,16 +266,16 @@ def _passes(turns: int, kept: float) -> float:
     return 1 + (turns - 1) * (1 - kept)
 
 
-def _evicted_rows_of_a(plan: GemmPlan, x: Extents, l1: CacheLevel, page_bytes: int) -> float:
+def _evicted_rows_of_a(plan: GemmPlan, x: Extents, here: Machine) -> float:
     """Bytes that L1 takes in again because rows of A read in place fall into the same sets.
 
     A line of A serves as many steps along k as it has elements; where the mr rows of a tile find
     less room than that, two ways left to B and C, the rest is fetched at every step.
     """
-    w = plan.workload
+    w, l1 = plan.workload, here.l1
     if plan.a is not Storage.IN_PLACE or w.trans_a or plan.order.in_registers != "C":
         return 0.0
-    lines = strided_lines(l1, 1, int(w.lda or 0) * plan.a_bytes, page_bytes)
+    lines = strided_lines(l1, 1, w.operands["a"].leading * plan.a_bytes, here.page_bytes)
     room = lines * max(0, l1.ways - 2) / l1.ways
     excess = max(0.0, min(plan.tile.mr, x.m) - room)
     return excess * l1.line_bytes * x.groups * x.row_tiles * x.column_tiles

@@ -10,9 +10,10 @@ from typing import Any
 
 from anatune.errors import IllegalPlan, OptionError, require
 from anatune.hwprofile.profile import Profile
-from anatune.model.candidates import Ranked, Shape, best
+from anatune.model.candidates import Ranked, best
 from anatune.model.estimate import predict
 from anatune.model.registers import check_tile
+from anatune.model.shapes import Shape
 from anatune.plan import ARITHMETIC, CodeTarget, GemmPlan, MicroTile, Order, Storage, arithmetics
 from anatune.workload import Matmul
 from anatune.workload.dtypes import ELEMENT_BYTES

@@ -1,0 +1,227 @@
+"""What the ports of a core have to do for a plan: multiply-adds, loads, stores (rank 4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from anatune.model.machine import Machine
+from anatune.model.traffic import Extents
+from anatune.plan import Arithmetic, GemmPlan, MicroTile, Order
+
+OVERLAP = 4.0
+"""Exponent p of T = (sum T_i^p)^(1/p): 1 adds the terms (ECM), infinity takes the largest
+(roofline). This and the other constants of `work`, `copying` and `estimate` were fitted on a 2-core
+Zen 5 guest to about 2200 plans of 17 products, timed as benchmarks/model_accuracy.py times them
+(its --json lines hold what a fit needs)."""
+
+TILE_START_CYCLES = 28.0
+"""Cycles to leave one tile's loop and to fill the pipeline of the next: a mispredicted exit (about
+15 cycles on current cores), the addresses, the first loads of A and B."""
+
+STREAM_START_CYCLES = 8.0
+"""Cycles to load the tile that A or B keeps in registers and to set out: the loop's exit, unlike
+that of a tile of C, is one and the same for all, and predicted."""
+
+STEPS_IN_FLIGHT = 4.0
+"""Steps of a tile that keeps A or B which current cores work on at once; each is a chain of kr
+multiply-adds. Fitted."""
+
+STEPS_IN_FLIGHT_WITHOUT_C = 16.0
+"""The same where k is so short that C is never read. Fitted."""
+
+CROSSING_STORE = 3.0
+"""Cycles of a store whose vector lies on two lines, as rows do that do not begin with a line: seen
+on a Zen 5 guest, where A or B stays in registers and every third cycle stores."""
+
+CROSSING_LOAD = 2.0
+"""Accesses of a load whose vector lies on two lines."""
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """So many runs of ``turns`` steps, each of which takes so many cycles of each kind of port."""
+
+    count: float
+    turns: float
+    multiply: float
+    loads: float
+    stores: float = 0.0
+
+
+@dataclass(frozen=True)
+class Work:
+    """What the ports have to do for one product, in cycles; ``starts`` of tiles come on top."""
+
+    pieces: tuple[Pieces, ...]
+    starts: float
+
+    @property
+    def multiply(self) -> float:
+        return sum(p.count * p.turns * p.multiply for p in self.pieces)
+
+    @property
+    def loads(self) -> float:
+        return sum(p.count * p.turns * p.loads for p in self.pieces)
+
+    @property
+    def stores(self) -> float:
+        return sum(p.count * p.turns * p.stores for p in self.pieces)
+
+    def loops(self, data_cycles: float) -> float:
+        """Cycles of all loops; what comes from beyond L1 is spread over them evenly.
+
+        Overlapped piece by piece: a low edge tile waits for its data though whole tiles hide it.
+        """
+        data = data_cycles / sum(p.count * p.turns for p in self.pieces)
+        total: float = sum(
+            p.count * p.turns * _overlapped(p.multiply, p.loads, p.stores, data)
+            for p in self.pieces
+        )
+        return total
+
+
+def work_of(plan: GemmPlan, x: Extents, here: Machine) -> Work:
+    """The work of the busiest thread on one product."""
+    if plan.order.in_registers == "C":
+        return _work_of_c_tiles(plan, x, here)
+    return _work_of_streams(plan, x, here)
+
+
+def _work_of_c_tiles(plan: GemmPlan, x: Extents, here: Machine) -> Work:
+    """Tiles that keep C: a step along k issues mr*nv multiplies and loads mr + nv operands."""
+    kinds = tile_kinds(plan.tile, x.m, x.n)
+    pieces = tuple(
+        Pieces(
+            count=count,
+            turns=x.groups,
+            multiply=multiply_step(rows, vectors, plan.multiply, here),
+            loads=load_step(rows, vectors, here),
+        )
+        for count, rows, vectors in kinds
+    )
+    return Work(pieces, _c_tile_starts(plan, kinds, x, here))
+
+
+def _c_tile_starts(plan: GemmPlan, kinds: list[TileKind], x: Extents, here: Machine) -> float:
+    """Start of each tile's loop, and the ports' work on C: prefetched, read if not new, written."""
+    touches = (x.k_blocks - 1) / x.k_blocks + plan.prefetch_c
+    per_block = sum(
+        count * (TILE_START_CYCLES + rows * vectors * (1 / here.stores + touches / here.loads))
+        for count, rows, vectors in kinds
+    )
+    return x.k_blocks * per_block
+
+
+def _work_of_streams(plan: GemmPlan, x: Extents, here: Machine) -> Work:
+    c = plan.workload.output
+    pieces = _stream_pieces(
+        plan.tile, plan.multiply, plan.order, (x.m, x.n, x.k), here, c.leading * c.element_bytes
+    )
+    return Work(pieces, STREAM_START_CYCLES * sum(p.count for p in pieces))
+
+
+def _stream_pieces(
+    tile: MicroTile, arithmetic: Arithmetic, order: Order, extents: tuple[int, int, int],
+    here: Machine, stride: int = 0,
+) -> tuple[Pieces, ...]:
+    """Tiles that keep A or B: a step along n or m takes a vector of C in, and puts it back.
+
+    The sums of one step are a chain of kr multiply-adds; `STEPS_IN_FLIGHT` of them run at once.
+    Rows of C that do not begin with a line cross lines. Where rows are a multiple of a page apart
+    (``stride``, in bytes), a load looks like the store before, by the low bits of its address, and
+    waits for it: then there is one chain at a time.
+    """  # fmt: skip
+    m, n, k = extents
+    rate, latency = rate_of(arithmetic, here)
+    vectors = -(-n // tile.lanes)
+    down = order.in_registers == "B"
+    turns, sides = (m, _parts(vectors, tile.vectors)) if down else (vectors, _parts(m, tile.mr))
+    crossing = stride % here.l1.line_bytes > 0
+    load = CROSSING_LOAD if crossing else 1.0
+    store = CROSSING_STORE if crossing else 1.0 / here.stores
+    aliased = down and stride > 0 and stride % here.page_bytes == 0
+    in_flight = 1.0 if aliased else STEPS_IN_FLIGHT
+    if k <= tile.kr:  # C is only written: no chain begins with a load that a store may hold up
+        in_flight = STEPS_IN_FLIGHT_WITHOUT_C
+    return tuple(
+        Pieces(
+            count=count * deep,
+            turns=turns,
+            multiply=_overlapped(sums * steps / rate, steps * latency / in_flight),
+            loads=(load * sums + steps) / here.loads,
+            stores=store * sums,
+        )
+        for count, sums in sides
+        for deep, steps in _parts(k, tile.kr)
+    )
+
+
+def _parts(extent: int, tile: int) -> list[tuple[int, int]]:
+    """How many tiles of which size cover ``extent``."""
+    return [(c, size) for c, size in ((extent // tile, tile), (1, extent % tile)) if c and size]
+
+
+def _overlapped(*cycles: float) -> float:
+    """What terms take together that overlap: (sum T_i^p)^(1/p)."""
+    total: float = sum(c**OVERLAP for c in cycles) ** (1 / OVERLAP)
+    return total
+
+
+def least_cycles(
+    tile: MicroTile, arithmetic: Arithmetic, order: Order, extents: tuple[int, int, int],
+    here: Machine,
+) -> float:
+    """Cycles that no choice of blocks and packing can avoid: ports, latency, one start a tile.
+
+    ``extents`` along m, n and k.
+    """  # fmt: skip
+    m, n, k = extents
+    if order.in_registers != "C":
+        pieces = _stream_pieces(tile, arithmetic, order, extents, here)
+        starts = STREAM_START_CYCLES * sum(p.count for p in pieces)
+        return starts + sum(p.count * p.turns * max(p.multiply, p.loads, p.stores) for p in pieces)
+    groups = -(-k // arithmetic.group)
+    return sum(
+        count
+        * (
+            TILE_START_CYCLES
+            + groups
+            * max(multiply_step(rows, vectors, arithmetic, here), load_step(rows, vectors, here))
+        )
+        for count, rows, vectors in tile_kinds(tile, m, n)
+    )
+
+
+def rate_of(arithmetic: Arithmetic, here: Machine) -> tuple[float, float]:
+    """Vectors of sums that are added to per cycle, and cycles from one sum to the next."""
+    dot = here.core.dot(arithmetic.name)
+    known = dot is not None and dot.per_cycle
+    per_cycle = dot.per_cycle if dot and known else here.fma_per_cycle / arithmetic.instructions
+    latency = (dot.latency_cycles if dot else None) or here.fma_latency
+    return per_cycle or here.fma_per_cycle, latency
+
+
+def multiply_step(rows: int, vectors: int, arithmetic: Arithmetic, here: Machine) -> float:
+    """Cycles of a tile's multiply-adds in one step along k: it issues mr*nv of them, N a cycle.
+
+    Each accumulator takes one a step and waits for the one before, so a step takes L at least (Low
+    et al., register step, from the other side).
+    """
+    rate, latency = rate_of(arithmetic, here)
+    return max(rows * vectors / rate, latency)
+
+
+def load_step(rows: int, vectors: int, here: Machine) -> float:
+    """Cycles of its loads in one step along k: mr elements of A, broadcast, and nv vectors of B."""
+    return (rows + vectors) / here.loads
+
+
+TileKind = tuple[int, int, int]
+"""How many tiles of a thread have how many rows and how many vectors."""
+
+
+def tile_kinds(tile: MicroTile, m: int, n: int) -> list[TileKind]:
+    """The tiles that cover m x n elements of C: whole ones and those at the edges."""
+    rows = [(m // tile.mr, tile.mr), (1, m % tile.mr)]
+    columns = [(n // tile.nr, tile.vectors), (1, -(-(n % tile.nr) // tile.lanes))]
+    return [(a * b, h, v) for a, h in rows for b, v in columns if a * b and h and v]
