@@ -37,6 +37,10 @@ CROSSING_LOAD = 2.0
 """Accesses of a load whose vector lies on two lines."""
 
 
+Lengths = tuple[int, int, int]
+"""Extents along m, n and k."""
+
+
 @dataclass(frozen=True)
 class Pieces:
     """So many runs of ``turns`` steps, each of which takes so many cycles of each kind of port."""
@@ -82,47 +86,78 @@ class Work:
 
 def work_of(plan: GemmPlan, x: Extents, here: Machine) -> Work:
     """The work of the busiest thread on one product."""
+    c = plan.workload.output
+    stride = c.leading * c.element_bytes
+    pieces = _pieces(plan.tile, plan.multiply, plan.order, (x.m, x.n, x.k), here, stride)
     if plan.order.in_registers == "C":
-        return _work_of_c_tiles(plan, x, here)
-    return _work_of_streams(plan, x, here)
+        return Work(pieces, _c_tile_starts(plan, x, here))
+    return Work(pieces, STREAM_START_CYCLES * sum(p.count for p in pieces))
 
 
-def _work_of_c_tiles(plan: GemmPlan, x: Extents, here: Machine) -> Work:
-    """Tiles that keep C: a step along k issues mr*nv multiplies and loads mr + nv operands."""
-    kinds = tile_kinds(plan.tile, x.m, x.n)
-    pieces = tuple(
+def least_cycles(
+    tile: MicroTile, arithmetic: Arithmetic, order: Order, extents: Lengths, here: Machine
+) -> float:
+    """Cycles that no choice of blocks and packing can avoid: ports, latency, one start a tile."""
+    start = TILE_START_CYCLES if order.in_registers == "C" else STREAM_START_CYCLES
+    return sum(
+        p.count * (start + p.turns * max(p.multiply, p.loads, p.stores))
+        for p in _pieces(tile, arithmetic, order, extents, here)
+    )
+
+
+def rate_of(arithmetic: Arithmetic, here: Machine) -> tuple[float, float]:
+    """Vectors of sums that are added to per cycle, and cycles from one sum to the next."""
+    dot = here.core.dot(arithmetic.name)
+    per_cycle = dot.per_cycle if dot else None
+    latency = dot.latency_cycles if dot else None
+    return per_cycle or here.fma_per_cycle / arithmetic.instructions, latency or here.fma_latency
+
+
+def _pieces(
+    tile: MicroTile, arithmetic: Arithmetic, order: Order, extents: Lengths, here: Machine,
+    stride: int = 0,
+) -> tuple[Pieces, ...]:  # fmt: skip
+    """Runs of the micro-kernel over ``extents``; ``stride``: bytes between rows of C, if known."""
+    if order.in_registers == "C":
+        return _c_pieces(tile, arithmetic, extents, here)
+    return _stream_pieces(tile, arithmetic, order, extents, here, stride)
+
+
+def _c_pieces(
+    tile: MicroTile, arithmetic: Arithmetic, extents: Lengths, here: Machine
+) -> tuple[Pieces, ...]:
+    """Tiles that keep C: a step along k issues mr*nv multiply-adds, N a cycle.
+
+    It loads mr elements of A, broadcast, and nv vectors of B. Each accumulator takes one product a
+    step and waits for the one before, so a step takes L at least (Low et al., register step, from
+    the other side).
+    """
+    m, n, k = extents
+    rate, latency = rate_of(arithmetic, here)
+    return tuple(
         Pieces(
             count=count,
-            turns=x.groups,
-            multiply=multiply_step(rows, vectors, plan.multiply, here),
-            loads=load_step(rows, vectors, here),
+            turns=-(-k // arithmetic.group),
+            multiply=max(rows * vectors / rate, latency),
+            loads=(rows + vectors) / here.loads,
         )
-        for count, rows, vectors in kinds
+        for count, rows, vectors in _tile_kinds(tile, m, n)
     )
-    return Work(pieces, _c_tile_starts(plan, kinds, x, here))
 
 
-def _c_tile_starts(plan: GemmPlan, kinds: list[TileKind], x: Extents, here: Machine) -> float:
+def _c_tile_starts(plan: GemmPlan, x: Extents, here: Machine) -> float:
     """Start of each tile's loop, and the ports' work on C: prefetched, read if not new, written."""
     touches = (x.k_blocks - 1) / x.k_blocks + plan.prefetch_c
     per_block = sum(
         count * (TILE_START_CYCLES + rows * vectors * (1 / here.stores + touches / here.loads))
-        for count, rows, vectors in kinds
+        for count, rows, vectors in _tile_kinds(plan.tile, x.m, x.n)
     )
     return x.k_blocks * per_block
 
 
-def _work_of_streams(plan: GemmPlan, x: Extents, here: Machine) -> Work:
-    c = plan.workload.output
-    pieces = _stream_pieces(
-        plan.tile, plan.multiply, plan.order, (x.m, x.n, x.k), here, c.leading * c.element_bytes
-    )
-    return Work(pieces, STREAM_START_CYCLES * sum(p.count for p in pieces))
-
-
 def _stream_pieces(
-    tile: MicroTile, arithmetic: Arithmetic, order: Order, extents: tuple[int, int, int],
-    here: Machine, stride: int = 0,
+    tile: MicroTile, arithmetic: Arithmetic, order: Order, extents: Lengths, here: Machine,
+    stride: int,
 ) -> tuple[Pieces, ...]:
     """Tiles that keep A or B: a step along n or m takes a vector of C in, and puts it back.
 
@@ -167,61 +202,8 @@ def _overlapped(*cycles: float) -> float:
     return total
 
 
-def least_cycles(
-    tile: MicroTile, arithmetic: Arithmetic, order: Order, extents: tuple[int, int, int],
-    here: Machine,
-) -> float:
-    """Cycles that no choice of blocks and packing can avoid: ports, latency, one start a tile.
-
-    ``extents`` along m, n and k.
-    """  # fmt: skip
-    m, n, k = extents
-    if order.in_registers != "C":
-        pieces = _stream_pieces(tile, arithmetic, order, extents, here)
-        starts = STREAM_START_CYCLES * sum(p.count for p in pieces)
-        return starts + sum(p.count * p.turns * max(p.multiply, p.loads, p.stores) for p in pieces)
-    groups = -(-k // arithmetic.group)
-    return sum(
-        count
-        * (
-            TILE_START_CYCLES
-            + groups
-            * max(multiply_step(rows, vectors, arithmetic, here), load_step(rows, vectors, here))
-        )
-        for count, rows, vectors in tile_kinds(tile, m, n)
-    )
-
-
-def rate_of(arithmetic: Arithmetic, here: Machine) -> tuple[float, float]:
-    """Vectors of sums that are added to per cycle, and cycles from one sum to the next."""
-    dot = here.core.dot(arithmetic.name)
-    known = dot is not None and dot.per_cycle
-    per_cycle = dot.per_cycle if dot and known else here.fma_per_cycle / arithmetic.instructions
-    latency = (dot.latency_cycles if dot else None) or here.fma_latency
-    return per_cycle or here.fma_per_cycle, latency
-
-
-def multiply_step(rows: int, vectors: int, arithmetic: Arithmetic, here: Machine) -> float:
-    """Cycles of a tile's multiply-adds in one step along k: it issues mr*nv of them, N a cycle.
-
-    Each accumulator takes one a step and waits for the one before, so a step takes L at least (Low
-    et al., register step, from the other side).
-    """
-    rate, latency = rate_of(arithmetic, here)
-    return max(rows * vectors / rate, latency)
-
-
-def load_step(rows: int, vectors: int, here: Machine) -> float:
-    """Cycles of its loads in one step along k: mr elements of A, broadcast, and nv vectors of B."""
-    return (rows + vectors) / here.loads
-
-
-TileKind = tuple[int, int, int]
-"""How many tiles of a thread have how many rows and how many vectors."""
-
-
-def tile_kinds(tile: MicroTile, m: int, n: int) -> list[TileKind]:
-    """The tiles that cover m x n elements of C: whole ones and those at the edges."""
-    rows = [(m // tile.mr, tile.mr), (1, m % tile.mr)]
-    columns = [(n // tile.nr, tile.vectors), (1, -(-(n % tile.nr) // tile.lanes))]
-    return [(a * b, h, v) for a, h in rows for b, v in columns if a * b and h and v]
+def _tile_kinds(tile: MicroTile, m: int, n: int) -> list[tuple[int, int, int]]:
+    """How many tiles of how many rows and vectors cover m x n elements of C."""
+    rows = _parts(m, tile.mr)
+    columns = [(count, -(-width // tile.lanes)) for count, width in _parts(n, tile.nr)]
+    return [(a * b, height, vectors) for a, height in rows for b, vectors in columns]
