@@ -155,8 +155,8 @@ class _Thread:
             shape = (panels, groups, tile.mr * g)
             self.packed["A"] = T.alloc_buffer(shape, stored(plan.multiply.a))
         if plan.keeps_sums_apart and plan.grid.depth == 1:
-            rows = min(plan.thread_rows, plan.workload.m)
-            columns = -(-min(plan.thread_columns, plan.workload.n) // tile.lanes) * tile.lanes
+            rows = plan.thread_extent("m")
+            columns = -(-plan.thread_extent("n") // tile.lanes) * tile.lanes
             self.sums = T.alloc_buffer((rows, columns), plan.workload.accumulator)
 
     def _blocks(self, item: Any, spans: Mapping[str, Span], level: int) -> None:
@@ -166,7 +166,7 @@ class _Thread:
             self._tiles(item, spans).run()
             return
         dim = order.outer[level]
-        step = {"m": self.plan.blocks.mc, "n": self.plan.blocks.nc, "k": self.plan.blocks.kc}[dim]
+        step = self.plan.blocks.along(dim)
         with T.serial(0, spans[dim].blocks(step)) as number:
             inside = {**spans, dim: spans[dim].block(number, step)}
             for operand, dims in DIMS.items():

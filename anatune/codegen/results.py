@@ -93,9 +93,10 @@ class Results:
 
     def prefetch(self, row: Row, i: Any, j: Any, u: int) -> None:
         """Ask for the line that vector ``u`` of the row from (i, j) will be written to."""
-        apart = self.plan.keeps_sums_apart and self.sums_at is not None
-        buffer = self.sums if apart else self.buffers["c"]
-        row.prefetch(buffer, self.sums_at(i, j) if apart else self.c_at(i, j), u)  # type: ignore
+        if self.plan.keeps_sums_apart and self.sums_at is not None:
+            row.prefetch(self.sums, self.sums_at(i, j), u)
+        else:
+            row.prefetch(self.buffers["c"], self.c_at(i, j), u)
 
     def add_up(self) -> None:
         """C from the sums of all slices of k."""

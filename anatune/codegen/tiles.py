@@ -42,9 +42,7 @@ class Tiles:
 
     def _each(self, dim: str, body: Callable[[Any, int], None]) -> None:
         """``body(number, size)`` for the tiles along one dimension."""
-        tile, w = self.plan.tile, self.plan.workload
-        size = {"m": tile.mr, "n": tile.nr, "k": tile.kr}[dim]
-        self.spans[dim].each_tile(size, getattr(w, dim), body)
+        self.spans[dim].each_tile(self.plan.tile.along(dim), self.plan.workload.along(dim), body)
 
     def _row(self, columns: int) -> Row:
         return Row(columns, self.plan.tile.lanes)

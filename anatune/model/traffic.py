@@ -89,7 +89,8 @@ def element_bytes(plan: GemmPlan, operand: str) -> int:
     """Bytes of an element of A, B or C where the micro-kernel meets it."""
     if operand == "C":
         w = plan.workload
-        return ELEMENT_BYTES[w.accumulator if plan.keeps_sums_apart else str(w.out_dtype)]
+        apart = plan.keeps_sums_apart
+        return ELEMENT_BYTES[w.accumulator] if apart else w.output.element_bytes
     return plan.a_bytes if operand == "A" else plan.b_bytes
 
 
