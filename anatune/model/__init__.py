@@ -25,4 +25,9 @@ The paper's letters are used in this folder only; elsewhere the words on the rig
 
 The paper stores C by columns, so its vectors lie along mr; here C is stored by rows and they lie
 along nr. Which operand stays (B_r in L1, A_c in L2, B_c in L3) is the same in both.
+
+In the order in which a plan comes about: `registers` and `cache_blocks` hold the paper's steps,
+`machine` what the profile says with a figure for each unknown; `traffic` (with `residency`),
+`work`, `copying` and `energy` count, `estimate` makes time of it; `shapes` lists the plans,
+`candidates` orders them; `explain` (with `reasons` and `constant_b`) and `why_not` give account.
 """

@@ -82,11 +82,9 @@ def of_registers(profile: Profile, plan: GemmPlan) -> list[str]:
     tile, kept = plan.tile, plan.order.in_registers
     here = machine(profile, plan.grid.threads)
     needed, parts = registers_of(tile, plan.order)
-    fits = (
-        f"{REGISTERS[kept]} <= R: {parts} = {needed} of {here.core.vector_registers} registers"
-    )
+    fits = f"{REGISTERS[kept]} <= R: {parts} = {needed} of {here.core.vector_registers} registers"
     if kept == "C":
-        return [*_steps_of_c(plan, here, fits)]
+        return _steps_of_c(plan, here, fits)
     rate, _ = rate_of(plan.multiply, here)
     name, sums = ("mr", tile.mr) if kept == "A" else ("nv", tile.vectors)
     return [

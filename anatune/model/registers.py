@@ -61,9 +61,8 @@ def registers_of(tile: MicroTile, order: Order) -> tuple[int, str]:
     """
     mr, nv, kr = tile.mr, tile.vectors, tile.kr
     if order.in_registers == "C":
-        return registers_needed(mr, nv), (
-            f"{mr}*{nv} accumulators + {nv} for a row of B + 1 for A"
-        )
+        parts = f"{mr}*{nv} accumulators + {nv} for a row of B + 1 for A"
+        return registers_needed(mr, nv), parts
     sums = f"{mr}*{nv} for C"
     if order.in_registers == "A":
         return mr * kr + mr * nv + nv, f"{mr}*{kr} for A + {sums} + {nv} for a row of B"
@@ -121,7 +120,5 @@ def check_tile(
     needed, what = registers_of(tile, order)
     require(
         needed <= core.vector_registers,
-        WHY_REGISTERS.format(
-            tile=tile, needed=needed, registers=core.vector_registers, sum=what
-        ),
+        WHY_REGISTERS.format(tile=tile, needed=needed, registers=core.vector_registers, sum=what),
     )
