@@ -5,6 +5,7 @@ from __future__ import annotations
 from anatune.model.machine import Machine
 from anatune.model.traffic import Extents, Panels
 from anatune.plan import GemmPlan, Storage
+from anatune.plan.nouns import DIMS
 
 TRANSPOSE_CYCLES = 0.2
 """Cycles per group of neighbours along k that is packed, on top of its way: 64 shuffles and 32
@@ -20,15 +21,22 @@ def packing_cycles(plan: GemmPlan, x: Extents, panels: Panels, here: Machine) ->
     w, order = plan.workload, plan.order
     total = 0.0
     if plan.packs_b:
-        again = x.row_blocks if order.outer.index("m") < order.outer.index("n") else 1
         size = panels.x_block if order.in_l3 == "B" else panels.y_block
-        total += again * packing_b_cycles(plan, x, size, here)
+        total += _times_packed(plan, x, "B") * packing_b_cycles(plan, x, size, here)
     if plan.a is not Storage.IN_PLACE:
-        again = x.column_blocks if order.outer.index("n") < order.outer.index("m") else 1
-        elements = x.m * x.k * again
+        elements = x.m * x.k * _times_packed(plan, x, "A")
         moved = elements * w.element_bytes / here.rate_for(w.operand_bytes)
         total += _together(_reordering(plan, elements, w.trans_a, here), moved, w.trans_a)
     return total
+
+
+def _times_packed(plan: GemmPlan, x: Extents, operand: str) -> int:
+    """How often each element is copied: once per block along the dimension that its operand lacks,
+    where that loop stands outside the one inside which a block is packed."""
+    outer = plan.order.outer
+    (missing,) = set(outer) - set(DIMS[operand])
+    packed_in = max(map(outer.index, DIMS[operand]))
+    return x.blocks(missing) if outer.index(missing) < packed_in else 1
 
 
 def packing_b_cycles(plan: GemmPlan, x: Extents, block_bytes: int, here: Machine) -> float:
