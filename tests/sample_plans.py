@@ -60,7 +60,7 @@ def plan(
 
 
 def able_for(workload: Matmul, target: CodeTarget, order: Order) -> list[Arithmetic]:
-    """What computes ``workload`` in ``order``: the model's choices first, then what else there is."""
+    """What computes ``workload`` in ``order``: the model's choices, then what else there is."""
     chosen = arithmetics(workload, target)
     every = [a for a in ARITHMETIC.values() if a.computes(workload) and a.runs_on(target)]
     in_order = [*chosen, *(a for a in every if a not in chosen)]
@@ -128,13 +128,17 @@ def plans(
     bits=st.sampled_from([32, 128, 256, 512]),
     most: int = 5000,
     epilogues=EPILOGUES,
+    tallest: int = 9,
 ) -> GemmPlan:
-    """Any plan of any workload: blocks are multiples of the tile, or cover the thread."""
+    """Any plan of any workload: blocks are multiples of the tile, or cover the thread.
+
+    ``tallest``: most rows of a tile; LLVM takes long for large ones.
+    """
     workload = draw(workloads(most, epilogues))
     order = draw(st.sampled_from(list(Order)))
     arithmetic = draw(st.sampled_from(able_for(workload, target, order)))
     width = draw(bits) if arithmetic.group == 1 else max(BASE_BITS, draw(bits))
-    tile = draw(tiles(order, lanes_in(width, arithmetic.accumulator)))
+    tile = draw(tiles(order, lanes_in(width, arithmetic.accumulator), tallest))
     blocks = draw(cache_blocks(workload, tile, max(tile.kr, arithmetic.group)))
     grid = ThreadGrid(
         rows=draw(st.integers(1, 3)),
@@ -151,10 +155,11 @@ def plans(
 
 
 @st.composite
-def tiles(draw, order: Order, lanes: int) -> MicroTile:
+def tiles(draw, order: Order, lanes: int, tallest: int) -> MicroTile:
     steps = 1 if order.in_registers == "C" else draw(st.integers(1, 6))
     vectors = draw(st.integers(1, 3))
-    return MicroTile(mr=draw(st.integers(1, 9)), nr=lanes * vectors, lanes=lanes, kr=steps)
+    rows = draw(st.integers(1, tallest))
+    return MicroTile(mr=rows, nr=lanes * vectors, lanes=lanes, kr=steps)
 
 
 @st.composite

@@ -13,6 +13,8 @@ from products import assert_right, computed, filled, whole_numbers  # noqa: E402
 from sample_plans import host_bits, host_target, lanes_in, plan, storages  # noqa: E402
 
 from anatune.codegen.build import build  # noqa: E402
+from anatune.codegen.gemm import lower_gemm  # noqa: E402
+from anatune.model.candidates import rank  # noqa: E402
 from anatune.plan import ARITHMETIC, GemmPlan, Order, Storage, ThreadGrid  # noqa: E402
 from anatune.workload import matmul  # noqa: E402
 from anatune.workload.dtypes import ELEMENT_BYTES, INTEGER_RANGE  # noqa: E402
@@ -92,37 +94,36 @@ def test_orders_on_awkward_shapes(order, shape):
 def test_orders_and_storages(order):
     """Edges in all three dimensions at once, and several blocks along each."""
     shape = (7, 3 * LANES + 3, 8, 2, 1)
-    for p in with_every_storage(*shape, order=order, mc=4, nc=2 * LANES, kc=3):
+    first = ORDERS.index(order) % 2  # orders that keep the same operand share the storages out
+    for p in with_every_storage(*shape, order=order, mc=4, nc=2 * LANES, kc=3)[first::2]:
         assert p.edge_rows and p.edge_columns and p.k_blocks == 3
         assert order.in_registers == "C" or p.edge_steps
         assert_right(p)
 
 
 @pytest.mark.parametrize("order", ORDERS, ids=lambda order: order.value)
-@pytest.mark.parametrize("grid", [(3, 2), (4, 4)], ids="{0[0]}x{0[1]}".format)
-def test_orders_on_threads_some_of_which_are_idle(order, grid):
-    rows, columns = grid
-    threads = ThreadGrid(rows=rows, columns=columns)
+def test_orders_on_threads_some_of_which_are_idle(order):
+    threads = ThreadGrid(rows=4, columns=3)
     assert_right(sample(9, 3 * LANES + 1, 7, 4, 1, order=order, kc=3, grid=threads, b=PACKED))
 
 
-@pytest.mark.parametrize("order", ORDERS, ids=lambda order: order.value)
+@pytest.mark.parametrize("order", ORDERS[::2], ids=lambda order: order.value)
 @pytest.mark.parametrize("case", ["fma64", "fma32, bfloat16", "int32, narrow"])
 def test_orders_in_other_types(order, case):
     """Sums that C could not hold lie apart: bfloat16 over several blocks of k."""
     chosen = of_types(case)
-    assert_right(sample(7, 2 * LANES + 3, 8, 3, 1, order=order, kc=3, a=PACKED, **chosen))
+    assert_right(sample(5, LANES + 3, 8, 3, 1, order=order, kc=3, a=PACKED, **chosen))
 
 
 # Arithmetic.
 
 
 @pytest.mark.parametrize("case", DOTS)
-@pytest.mark.parametrize("k", [1, 3, 13, 14, 16])
+@pytest.mark.parametrize("k", [1, 3, 13])
 def test_every_remainder_of_a_group(case, k):
     """k before, at and beyond whole groups; poison lies behind every row of every operand."""
     chosen = of_types(case)
-    for p in with_every_storage(5, LANES + 3, k, 3, 2, **chosen)[:: 1 if k == 13 else 4]:
+    for p in with_every_storage(5, LANES + 3, k, 3, 2, **chosen)[: None if k == 13 else 1]:
         assert_right(p)
 
 
@@ -143,8 +144,8 @@ def test_several_blocks_of_groups(case):
 @pytest.mark.parametrize("case", SINGLE)
 def test_one_step_at_a_time(case):
     chosen = of_types(case)
-    for a, b in ((KEPT, KEPT), (PACKED, FRESH), (PACKED, AHEAD)):
-        assert_right(sample(7, LANES + 3, 9, 3, 2, a=a, b=b, kc=4, **chosen))
+    for a, b in ((KEPT, KEPT), (PACKED, AHEAD)):
+        assert_right(sample(7, LANES + 3, 9, 3, 1, a=a, b=b, kc=4, **chosen))
 
 
 @pytest.mark.parametrize("poison", [np.nan, np.inf], ids=str)
@@ -153,8 +154,7 @@ def test_what_lies_behind_a_row_does_not_spoil_it(case, poison):
     """Rows of odd length with poison between them: half of a pair is not the row's."""
     chosen = of_types(case)
     chosen["of"] |= {"lda": 7 + 1, "ldb": LANES + 5}
-    for a in (KEPT, PACKED):
-        assert_right(sample(5, LANES + 3, 7, 3, 2, a=a, b=PACKED, **chosen), poison=poison)
+    assert_right(sample(5, LANES + 3, 7, 3, 2, a=KEPT, b=PACKED, **chosen), poison=poison)
 
 
 @pytest.mark.parametrize("case", ["bf16 pairs", "fma32", "fma32, float16"])
@@ -165,10 +165,11 @@ def test_nan_and_inf_stay_in_their_row_and_column(case, order):
         pytest.skip("no such plan")
     p = sample(6, LANES + 3, 5, 4, 2, order=order, a=PACKED, b=PACKED, **chosen)
     values = whole_numbers(p.workload)
-    clean = computed(p, build(p).function, values)
+    function = build(p).function
+    clean = computed(p, function, values)
     values["a"][5, 4], values["b"][0, LANES + 2] = np.nan, np.inf
     values["a"][:, 0] = 1
-    spoilt = computed(p, build(p).function, values)
+    spoilt = computed(p, function, values)
     assert np.isnan(spoilt[5]).all() and np.isposinf(spoilt[:5, LANES + 2].astype(float)).all()
     assert np.isfinite(clean).all() and np.isfinite(spoilt[:5, : LANES + 2].astype(float)).all()
 
@@ -238,12 +239,19 @@ def test_saturation(out_dtype, dtype):
 LAYOUTS = list(product((False, True), repeat=2))
 
 
-@pytest.mark.parametrize(("trans_a", "trans_b"), LAYOUTS)
+@pytest.mark.parametrize(("trans_a", "trans_b"), LAYOUTS[1:])
 @pytest.mark.parametrize("case", ["fma32", "fma64", *DOTS])
 def test_transposed_operands(case, trans_a, trans_b):
+    """k of more groups than a vector has lanes: those are transposed together, the rest alone."""
     chosen = of_types(case)
     chosen["of"] |= {"trans_a": trans_a, "trans_b": trans_b}
-    for p in with_every_storage(7, 2 * LANES + 3, 2 * LANES + 5, 4, 1, **chosen)[::3]:
+    assert_right(sample(4, LANES + 3, 4 * LANES + 7, 3, 1, a=PACKED, b=PACKED, **chosen))
+
+
+@pytest.mark.parametrize(("trans_a", "trans_b"), LAYOUTS[1:])
+def test_storages_of_transposed_operands(trans_a, trans_b):
+    of = {"trans_a": trans_a, "trans_b": trans_b}
+    for p in with_every_storage(7, LANES + 3, LANES + 5, 4, 1, kc=6, of=of):
         assert_right(p)
 
 
@@ -252,16 +260,6 @@ def test_transposed_operands_where_a_or_b_stays(order):
     of = {"trans_a": True, "trans_b": True}
     for a in (KEPT, PACKED):
         assert_right(sample(7, LANES + 3, LANES + 2, 3, 1, order=order, a=a, b=PACKED, kc=6, of=of))
-
-
-def test_long_rows_along_k_are_packed_whole():
-    """More columns along k than one vector has lanes, of both operands, in every type."""
-    for case in ("fma32", "fma64", *DOTS):
-        if not ARITHMETIC[case.split(",")[0]].runs_on(TARGET):
-            continue
-        chosen = of_types(case)
-        chosen["of"] |= {"trans_b": True}
-        assert_right(sample(LANES + 3, LANES + 3, 4 * LANES + 7, 4, 1, a=PACKED, b=PACKED, **chosen))
 
 
 @pytest.mark.parametrize("case", ["fma32", "fma64", "bf16 pairs", "int8 quads, offset"])
@@ -308,15 +306,14 @@ def test_a_thread_without_a_product():
 
 # What becomes of sums.
 
-FACTORS = [(1, 1), (2, -3), (-1, 0), (0, 1), (0.5, 0.25)]
+FACTORS = [(1, 1), (-1, 0), (0.5, 0.25)]
 
 
 @pytest.mark.parametrize("order", ORDERS, ids=lambda order: order.value)
-@pytest.mark.parametrize(("alpha", "beta"), [(1, 1), (2, -3)])
-def test_factors_over_several_blocks_of_k(order, alpha, beta):
+def test_factors_over_several_blocks_of_k(order):
     """C is read once, when the sums are complete."""
-    of = {"alpha": alpha, "beta": beta}
-    p = sample(6, LANES + 3, 9, 4, 2, order=order, kc=3, of=of)
+    of = {"alpha": 2, "beta": -3}
+    p = sample(6, LANES + 3, 9, 4, 1, order=order, kc=3, of=of)
     assert p.k_blocks == 3 and p.keeps_sums_apart
     assert_right(p)
 
@@ -332,13 +329,13 @@ def test_factors_in_other_types(case, alpha, beta):
 
 
 @pytest.mark.parametrize(
-    ("depth", "epilogue"), [(2, ""), (3, ""), (4, ""), (2, "bias+relu"), (3, "bias+gelu")]
+    ("depth", "epilogue"), [(2, ""), (3, ""), (4, ""), (3, "bias+relu"), (2, "bias+gelu")]
 )
 def test_sums_shared_by_threads(depth, epilogue):
     grid = ThreadGrid(rows=2, columns=1, depth=depth)
     of = {"epilogue": epilogue, "ldc": LANES + 9}
-    for order, b in ((Order.B3A2C0, PACKED), (Order.A3B2C0, AHEAD)):
-        assert_right(sample(7, LANES + 3, 25, 4, 2, order=order, b=b, kc=4, of=of, grid=grid))
+    order, b = (Order.A3B2C0, AHEAD) if depth == 3 else (Order.B3A2C0, PACKED)
+    assert_right(sample(7, LANES + 3, 25, 4, 1, order=order, b=b, kc=4, of=of, grid=grid))
 
 
 @pytest.mark.parametrize("case", DOTS)
@@ -346,7 +343,7 @@ def test_groups_shared_by_threads(case):
     chosen = of_types(case)
     chosen["of"] |= {"beta": 1, "batch": 2}
     grid = ThreadGrid(depth=3, batch=2)
-    assert_right(sample(5, LANES + 3, 27, 4, 2, a=PACKED, b=PACKED, kc=4, grid=grid, **chosen))
+    assert_right(sample(5, LANES + 3, 27, 4, 1, a=PACKED, b=PACKED, kc=4, grid=grid, **chosen))
 
 
 @pytest.mark.parametrize("k", [1, 2, 5, 9])
@@ -370,14 +367,33 @@ def test_epilogues_in_every_order(order):
 
 
 @pytest.mark.parametrize("out_dtype", ["int8", "uint8", "int16", "bfloat16", "float16", "float32"])
-@pytest.mark.parametrize("case", ["int8 quads, offset", "int16 pairs and add"])
-def test_requantised(out_dtype, case):
-    chosen = of_types(case)
-    chosen["of"] |= {"epilogue": "requantise", "out_dtype": out_dtype}
-    assert_right(sample(6, LANES + 3, 9, 4, 2, a=PACKED, b=PACKED, kc=4, **chosen))
+def test_requantised(out_dtype):
+    of = {"dtype": "int8", "epilogue": "requantise", "out_dtype": out_dtype}
+    assert_right(sample(6, LANES + 3, 9, 4, 1, a=PACKED, b=PACKED, kc=4, of=of))
 
 
 @pytest.mark.parametrize("out_dtype", sorted(ELEMENT_BYTES))
 def test_float_sums_become_any_type(out_dtype):
     assert_right(sample(5, LANES + 3, 7, 4, 2, of={"dtype": "bfloat16", "out_dtype": out_dtype},
                         a=PACKED, b=PACKED))  # fmt: skip
+
+
+# What the model decides.
+
+DECIDED = {
+    "float32": {}, "bfloat16": {"dtype": "bfloat16", "trans_b": True, "constant_b": True},
+    "batch": {"dtype": "float64", "batch": 2, "trans_a": True, "beta": 1},
+    "epilogue": {"dtype": "uint8", "epilogue": "requantise", "out_dtype": "int8"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("of", DECIDED.values(), ids=DECIDED.keys())
+def test_what_the_model_ranks_becomes_code(here, of):
+    """One plan of each order, arithmetic and storage is lowered; the best that keep A, B and C
+    are run."""
+    ranked = [p for p, _ in rank(here, matmul(13, 19, 17, **of), min(2, here.usable_threads))]
+    kinds = {(p.order, p.arithmetic, p.a, p.b): p for p in reversed(ranked)}
+    for p in kinds.values():
+        assert lower_gemm(p)
+    for p in {p.order.in_registers: p for p in reversed(ranked)}.values():
+        assert_right(p)

@@ -1,4 +1,4 @@
-"""Generated kernels against the reference: awkward shapes, any plan, memory that ends where they do."""
+"""Generated kernels against the reference: awkward shapes, any plan, memory that ends there too."""
 
 from __future__ import annotations
 
@@ -18,8 +18,6 @@ pytest.importorskip("tvm")
 
 from products import assert_right, normal  # noqa: E402
 from sample_plans import (  # noqa: E402
-    CURVED,
-    EPILOGUES,
     host_bits,
     host_lanes,
     host_target,
@@ -72,20 +70,18 @@ def test_awkward_shapes(shape):
 
 
 @pytest.mark.parametrize(("a", "b"), STORAGES, ids=lambda s: s.value)
-@pytest.mark.parametrize("grid", [(1, 1), (2, 2)], ids="{0[0]}x{0[1]}".format)
-def test_storages_and_grids(a, b, grid):
+def test_storages_and_grids(a, b):
     """Edges on both sides, several blocks along each extent, a last thread with less to do."""
-    rows, columns = grid
     blocks = {"mc": 10, "nc": 2 * LANES, "kc": 17}
     assert_rounds_right(
-        sample(43, 7 * LANES + 5, 60, 5, 1, a=a, b=b, rows=rows, columns=columns, **blocks)
+        sample(43, 7 * LANES + 5, 60, 5, 1, a=a, b=b, rows=2, columns=2, **blocks)
     )
 
 
-@pytest.mark.parametrize(("a", "b"), STORAGES, ids=lambda s: s.value)
+@pytest.mark.parametrize("b", Storage, ids=lambda s: s.value)
 @pytest.mark.parametrize("kc", [9, 4])
-def test_a_last_thread_with_only_an_edge_tile(a, b, kc):
-    p = sample(4 * 3 + 1, 2 * LANES + 1, 9, 4, 1, a=a, b=b, rows=4, kc=kc)
+def test_a_last_thread_with_only_an_edge_tile(b, kc):
+    p = sample(4 * 3 + 1, 2 * LANES + 1, 9, 4, 1, b=b, rows=4, kc=kc)
     assert p.last_thread_has_only_an_edge
     assert_rounds_right(p)
 
@@ -99,13 +95,13 @@ def test_threads_with_nothing_to_do(a, b):
 
 
 @settings(max_examples=15)
-@given(plans(TARGET, bits=st.just(host_bits()), most=40, epilogues=EPILOGUES + CURVED))
+@given(plans(TARGET, bits=st.just(host_bits()), most=40, tallest=4))
 def test_any_plan(drawn):
     assert_right(drawn)
 
 
 @settings(max_examples=6)
-@given(plans(TARGET, bits=st.sampled_from([64, 128, 256, 512]), most=30))
+@given(plans(TARGET, bits=st.sampled_from([64, 128, 256, 512]), most=30, tallest=4))
 def test_vectors_that_are_not_the_machines(drawn):
     """LLVM splits or widens them; the kernel stays right."""
     assert_right(drawn)
@@ -120,13 +116,12 @@ def test_a_last_vector_of_one_element(narrow):
 
 def edges() -> list[GemmPlan]:
     """Plans with partial vectors, tiles and groups: each storage, order, arithmetic and layout."""
-    shape = (11, 2 * LANES + LANES // 2 + 1, 13, 4, 2)
+    shape = (11, 2 * LANES + LANES // 2 + 1, 13, 4, 1)
     single = [sample(*shape, a=a, b=b, kc=6) for a, b in STORAGES]
-    narrow = [sample(3, max(1, LANES - 1), 5, 4, 1, a=a, b=b) for a, b in STORAGES]
+    narrow = [sample(3, max(1, LANES - 1), 5, 4, 1, b=b) for b in Storage]
     orders = [
-        sample(*shape, order=order, kr=1 if order.in_registers == "C" else 3, kc=6, b=b)
+        sample(*shape, order=order, kr=1 if order.in_registers == "C" else 3, kc=6)
         for order in Order
-        for b in (KEPT, PACKED)
     ]
     layouts = [
         sample(*shape, a=a, b=PACKED, kc=6, of={"trans_a": True, "trans_b": True, "ldc": 99})
@@ -143,7 +138,7 @@ def groups(shape: tuple[int, ...]) -> list[GemmPlan]:
     found = []
     for dtype, dtype_b in (("bfloat16", "bfloat16"), ("int8", "int8"), ("uint8", "int8"),
                            ("int16", "int16"), ("int8", "int16"), ("float16", "float16")):
-        for k in (13, 14, 15):
+        for k in (13, 14, 15) if dtype.endswith("int8") else (13,):
             extents = (*shape[:2], k, *shape[3:])
             of = {"dtype": dtype, "dtype_b": dtype_b}
             whole = sample(*extents, a=PACKED, b=PACKED, of=of)
@@ -184,7 +179,7 @@ def run_guarded(cases: list) -> subprocess.CompletedProcess:
 
 
 def test_poison_is_seen():
-    """A row that is not masked at its end writes over what lies behind: the tests above can fail."""
+    """A row that is not masked at its end writes over what lies behind: tests above can fail."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Row, "_mask", lambda row, vector: None)
         with pytest.raises(AssertionError, match="out: written around"):
