@@ -24,6 +24,10 @@ from anatune.workload import Tensor
 
 Buffers = Mapping[str, Any]
 
+STRIP_ROWS = 32
+"""Rows of B that are packed for all panels before the next: lines that two panels share are still
+in L1 when the second one comes, and prefetchers see rows go by. A multiple of every group."""
+
 
 def lower_gemm(plan: GemmPlan) -> dict[str, tirx.PrimFunc]:
     """The functions of ``plan`` by name.
@@ -233,17 +237,26 @@ class _Thread:
         spans["m"].each_tile(mr, self.plan.workload.m, pack)
 
     def _pack_b(self, item: Any, spans: Mapping[str, Span]) -> None:
-        nr, lanes = self.plan.tile.nr, self.plan.tile.lanes
+        """Strip by strip of k, all panels of a strip in turn; then the sums that mend offsets."""
+        nr, lanes, k = self.plan.tile.nr, self.plan.tile.lanes, spans["k"]
         source = self._source("B", item)
+        strip = self.plan.blocks.kc if source.rows_along_k else STRIP_ROWS
 
-        def pack(jr: Any, width: int) -> None:
+        def pack(jr: Any, width: int, part: Span) -> None:
             j = spans["n"].start + jr * nr
-            panel = self._panel_of_b(item, spans, jr, j)
-            self._fill(source, panel, Row(width, lanes), j, spans["k"])
-            if self.plan.offset_a:
-                mend_offsets(self.plan, panel, spans["k"].length)
+            done = tirx.floordiv(part.start - k.start, self.plan.multiply.group)
+            panel = self._panel_of_b(item, spans, jr, j).after(done)
+            self._fill(source, panel, Row(width, lanes), j, part)
 
-        spans["n"].each_tile(nr, self.plan.workload.n, pack)
+        def mend(jr: Any, _: int) -> None:
+            panel = self._panel_of_b(item, spans, jr, spans["n"].start + jr * nr)
+            mend_offsets(self.plan, panel, k.length)
+
+        with T.serial(0, k.blocks(strip)) as number:
+            part = k.block(number, strip)
+            spans["n"].each_tile(nr, self.plan.workload.n, lambda jr, w: pack(jr, w, part))
+        if self.plan.offset_a:
+            spans["n"].each_tile(nr, self.plan.workload.n, mend)
 
     def _fill(self, source: Source, panel: Panel, row: Row, column: Any, k: Span) -> None:
         edge = self.plan.workload.k % self.plan.multiply.group

@@ -7,7 +7,7 @@ A panel is [group along k][column, step of the group], zero where the operand en
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tvm import tirx
@@ -66,7 +66,11 @@ class Panel:
     buffer: Any
     at: tuple[Any, ...]
     width: int
-    first_row: int = 0
+    first_row: Any = 0
+
+    def after(self, groups: Any) -> Panel:
+        """The rest of the panel, behind so many groups."""
+        return replace(self, first_row=self.first_row + groups)
 
     def element(self, group: Any, element: int) -> tuple[Any, ...]:
         """Subscripts of an element of the row that holds group number ``group``."""

@@ -27,7 +27,7 @@ ROW_START = 0.17
 """Exposed share of a level's latency where a row starts that no prefetcher has seen coming. A mean:
 tiles of one to four rows, where nothing hides it, showed up to 10 of L2's 17 cycles."""
 
-RARE = ("epilogue", "adding up")
+RARE = ("conversions", "epilogue", "adding up")
 """Terms that are left out where they are nothing."""
 
 
@@ -35,7 +35,8 @@ def predict(profile: Profile, plan: GemmPlan) -> Estimate:
     """The estimate of ``plan`` on ``profile``: the time of the busiest thread.
 
     T = products * (sum over steps of (t_multiply^p + t_loads^p + t_stores^p + t_data^p)^(1/p)
-      + T_starts + T_C + T_packing + T_epilogue + T_shared) + T_threads + T_adding_up
+      + T_starts + T_C + T_packing + T_conversions + T_epilogue + T_shared)
+      + T_threads + T_adding_up
 
     A step is a turn of the micro-kernel's loop, p is `OVERLAP`, and each step waits for its equal
     part t_data of T_L2 + T_L3 + T_memory + T_rows + T_TLB.
@@ -54,6 +55,7 @@ def predict(profile: Profile, plan: GemmPlan) -> Estimate:
         "tile starts": work.starts,
         "C": _c_cycles(plan, x, moved, here),
         "packing": packing_cycles(plan, x, panels, here),
+        "conversions": _conversion_cycles(plan, x, here),
         "epilogue": _epilogue_cycles(plan, x, here),
         "shared lines of C": _shared_line_cycles(plan, x, here),
     }
@@ -162,6 +164,27 @@ def _c_cycles(plan: GemmPlan, x: Extents, moved: Traffic, here: Machine) -> floa
 def _c_row_starts(x: Extents, moved: Traffic, here: Machine) -> float:
     latency = here.l2_latency if moved.c_level == 2 else here.l3_latency
     return x.m * x.column_tiles * (2 * x.k_blocks - 1) * ROW_START * latency
+
+
+CONVERTED_ELEMENT, CONVERTED_VECTOR = 3.0, 1.0
+"""Vector operations of an element of A that is converted as it is read, and of a vector of B: the
+element is put into a vector register, converted and spread. Counted in the code for float16."""
+
+
+def _conversion_cycles(plan: GemmPlan, x: Extents, here: Machine) -> float:
+    """Operands read in place that are of another type than the multiply-add takes.
+
+    They are converted again by every tile that reads them, on the ports that multiply and add.
+    """
+    w, resident = plan.workload, plan.order.in_registers
+    operations = 0.0
+    if plan.a is Storage.IN_PLACE and w.dtype != plan.multiply.a and not plan.offset_a:
+        tiles = x.column_tiles if resident != "A" else x.column_blocks
+        operations += x.m * x.k * tiles * CONVERTED_ELEMENT
+    if plan.b is Storage.IN_PLACE and w.dtype_b != plan.multiply.b:
+        tiles = x.row_tiles if resident != "B" else x.row_blocks
+        operations += x.k * -(-x.n // plan.tile.lanes) * tiles * CONVERTED_VECTOR
+    return operations / here.fma_per_cycle
 
 
 def _epilogue_cycles(plan: GemmPlan, x: Extents, here: Machine) -> float:

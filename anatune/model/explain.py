@@ -15,7 +15,8 @@ NAMED_FACTS = 3
 """Facts named in a line on what is assumed or missing: enough to see what kind they are."""
 
 ADDED = (
-    "tile starts", "C", "packing", "epilogue", "shared lines of C", "threads", "adding up",
+    "tile starts", "C", "packing", "conversions", "epilogue", "shared lines of C", "threads",
+    "adding up",
 )  # fmt: skip
 """Terms of `predict` that overlap with nothing."""
 
