@@ -241,7 +241,7 @@ def test_a_file_of_something_else_is_refused(tmp_path, content):
     path = tmp_path / "b.npz"
     if content is not None:
         path.write_bytes(content)
-    assert "no saved B" in refusal(packing().load_bound, path)
+    assert "no B that save wrote" in refusal(packing().load_bound, path)
 
 
 def test_a_folder_that_is_not_there(tmp_path):

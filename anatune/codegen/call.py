@@ -161,7 +161,8 @@ class CheckedCall(_Call):
             with np.load(path, allow_pickle=False) as file:
                 plan, checksum, packed = str(file["plan"]), int(file["crc32"]), file["b"]
         except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
-            why = f"path = {str(path)!r}: no saved B: {error}"
+            told = f": {error}" if isinstance(error, OSError) else ""
+            why = f"path = {str(path)!r}: no B that save wrote{told}"
             raise OperandError(why.splitlines()[0]) from None
         sound = _checksum(packed) == checksum
         require(sound, f"path = {str(path)!r}: damaged: its checksum is wrong", OperandError)

@@ -209,6 +209,9 @@ def _view_by_ffi(name: str, x: Any) -> np.ndarray:
 
     why = f"{name}: requires a gradient, which no kernel passes on: pass {name}.detach()"
     require(not getattr(x, "requires_grad", False), why, OperandError)
+    flipped = any(getattr(x, bit, bool)() for bit in ("is_neg", "is_conj"))
+    why = f"{name}: a view that is negated or conjugated on reading: pass {name}.resolve_neg()"
+    require(not flipped, why, OperandError)
     tensor = tvm_ffi.from_dlpack(x)
     _require_cpu(name, tensor.device.dlpack_device_type())
     try:

@@ -31,6 +31,10 @@ thread unless more are asked for: theirs spin for tens of milliseconds after the
 on the cores that the next kernel is timed on."""
 
 
+WITHOUT_TORCH = "TVM_FFI_DISABLE_TORCH_C_DLPACK"
+"""Keeps tvm_ffi from importing PyTorch, which takes a second, to speed up its tensors."""
+
+
 class WorkerFailure(WorkerError):
     """The worker ended, or did not answer in time, while it served a request."""
 
@@ -93,6 +97,7 @@ class Worker:
         )
         pools = {"TVM_NUM_THREADS": str(self._threads), "TVM_BIND_THREADS": "0"}
         pools.update(dict.fromkeys(BLAS_THREADS, "1"))
+        pools[WITHOUT_TORCH] = "1"
         self._complaints = tempfile.TemporaryFile()
         try:
             self._process = subprocess.Popen(

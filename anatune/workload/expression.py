@@ -45,7 +45,7 @@ JOINED = {
 JOINED_INTEGER = {"scale": "c * scale.float32", "scale_n": "c * scale_n.float32[n]"}
 """What some stand for beside integer sums: a factor in the sums' own type would be of no use."""
 
-RESERVED = frozenset({"a", "b", "c", OUT, "m", "n", "k", *CALLS})
+RESERVED = frozenset({"a", "b", "c", OUT, "m", "n", "k", "nan", "inf", *CALLS})
 
 SUM_NAME = "c"
 

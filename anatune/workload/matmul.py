@@ -17,6 +17,10 @@ MAX_EXTENT = 2**31 - 1
 """Largest extent: BLAS and numpy's BLAS calls take 32-bit extents as well."""
 
 
+LARGEST_FACTOR = {"float64": 1.7e308, "float32": 3.4e38, "int32": 2.0**31 - 1}
+"""Largest alpha and beta by the type of the sums, which they are numbers of."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Matmul:
     """out[m, n] = epilogue(alpha * sum over k of A[m, k] B[k, n] + beta * out[m, n]).
@@ -65,6 +69,10 @@ class Matmul:
         for name, row in least.items():
             put(self, name, _leading(name, getattr(self, name), row))
         put(self, "epilogue", str(self._parsed) if self.epilogue else "")
+        for name in ("alpha", "beta"):
+            most = LARGEST_FACTOR[self.accumulator]
+            why = f"{name} = {getattr(self, name):g}: at most {most:g} beside sums of its type"
+            require(abs(getattr(self, name)) <= most, why, WorkloadError)
         whole = self.accumulator == "int32" and (self.alpha % 1 or self.beta % 1)
         why = f"alpha = {self.alpha:g}, beta = {self.beta:g}: whole numbers for integer sums"
         require(not whole, why, WorkloadError)
@@ -220,7 +228,11 @@ def _leading(name: str, value: Any, row: int) -> int:
 
 def _factor(name: str, value: Any) -> float:
     number = isinstance(value, Real) and not isinstance(value, bool)
-    require(
-        number and math.isfinite(value), f"{name} = {value!r}: a finite number", WorkloadError
-    )
-    return float(value)
+    why = f"{name} = {value!r}: a finite number"
+    require(number, why, WorkloadError)
+    try:
+        factor = float(value)
+    except OverflowError:
+        factor = math.inf
+    require(math.isfinite(factor), why, WorkloadError)
+    return factor
