@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-# No example has a deadline: a busy machine may stall any of them.
-settings.register_profile("untimed", deadline=None)
+# No example has a deadline: a busy machine may stall any of them. Each run draws the same ones, so
+# that a failure is of the change at hand; `--hypothesis-profile=roaming` draws others.
+settings.register_profile("untimed", deadline=None, derandomize=True)
+settings.register_profile("roaming", deadline=None)
 settings.load_profile("untimed")
 
 CACHE = "ANATUNE_CACHE_DIR"
