@@ -24,6 +24,7 @@ RANK = {
     "codegen": 5,
     "measure": 6,
     "machine": 7, "records": 7, "result": 7,
+    "search": 7.5,
     "api": 8, "tune": 8,
     "graph": 9, "report": 9, "cli": 9.5,
 }  # fmt: skip

@@ -101,7 +101,7 @@ def test_a_worker_that_fails_in_the_middle_costs_its_plan_only():
 
     runner = Failing(dict(zip(PLANS, [(10 * MS,), (20 * MS,)])))
     results = run(runner, 2)
-    assert results[0] == Measurement(Outcome.CRASHED, note="it is gone")
+    assert results[0] == Measurement(Outcome.RUN_ERROR, note="it is gone")
     assert winner(results) == 1
 
 

@@ -115,7 +115,7 @@ class Sabotage:
 
 
 @pytest.mark.parametrize("budget", [0, 2])
-@pytest.mark.parametrize("outcome", [Outcome.WRONG_RESULT, Outcome.CRASHED, Outcome.COMPILE_ERROR])
+@pytest.mark.parametrize("outcome", [Outcome.WRONG_RESULT, Outcome.RUN_ERROR, Outcome.COMPILE_ERROR])
 def test_a_plan_that_fails_is_passed_over(here, monkeypatch, budget, outcome):
     failure = Measurement(outcome, note="as arranged")
     seen = Sabotage(monkeypatch, failure).seen
@@ -162,7 +162,7 @@ def test_a_kernel_that_kills_its_worker_does_not_count(here, monkeypatch):
 
     monkeypatch.setattr(Worker, "call", deadly)
     tuned = at.tune(at.matmul(M, N, K), here, budget=2, threads=1)
-    assert killed and tuned.candidates[0].measurement.outcome is Outcome.CRASHED
+    assert killed and tuned.candidates[0].measurement.outcome is Outcome.RUN_ERROR
     assert tuned.candidates[0].measurement.note == "worker died: exit status -9"
     assert tuned.plan == tuned.candidates[1].plan
 
@@ -172,7 +172,7 @@ def test_a_kernel_that_kills_its_worker_does_not_count(here, monkeypatch):
     [
         (Outcome.WRONG_RESULT, VerificationError),
         (Outcome.COMPILE_ERROR, BuildError),
-        (Outcome.CRASHED, WorkerError),
+        (Outcome.RUN_ERROR, WorkerError),
         (Outcome.TIMEOUT, WorkerError),
         (Outcome.RUN_ERROR, WorkerError),
     ],

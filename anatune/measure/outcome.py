@@ -6,40 +6,92 @@ import statistics
 from dataclasses import dataclass
 from enum import Enum
 
-from anatune.errors import AnatuneError, BuildError, VerificationError, WorkerError
+from anatune.errors import AnatuneError, BuildError, IllegalPlan, VerificationError, WorkerError
 from anatune.units import TIME
 
 UNSTABLE_SPREAD = 0.10
 """Spread over median above which a timing is called unstable: pyperf's threshold for a warning."""
+
+CALM = 0.03
+"""Share by which the reference kernel may be slower than on the quiet machine around a sample that
+counts as undisturbed: below what a neighbour on a shared cache takes, above a timer's noise."""
+
+FEW = 3
+"""Undisturbed samples from which a median is taken."""
 
 
 class Outcome(str, Enum):
     """How the build and the runs of a candidate ended."""
 
     OK = "ok"
+    ILLEGAL = "illegal"  # the plan, or an instruction in its code
     COMPILE_ERROR = "compile error"
+    RUN_ERROR = "run error"  # a signal such as SIGSEGV, an exit, an error that the kernel returned
     WRONG_RESULT = "wrong result"
-    RUN_ERROR = "run error"
-    CRASHED = "crashed"
     TIMEOUT = "timeout"
+    KILLED = "killed"  # by us for the memory it took, or from outside
+    UNSTABLE = "unstable"  # measured, with a spread that no repetition mended
     SKIPPED = "not measured"
 
     @property
     def error(self) -> type[AnatuneError]:
         """The class of the error that this outcome is where no other candidate is left."""
-        classes = {Outcome.COMPILE_ERROR: BuildError, Outcome.WRONG_RESULT: VerificationError}
-        return classes.get(self, WorkerError)
+        return _ERRORS.get(self, WorkerError)
+
+
+_ERRORS: dict[Outcome, type[AnatuneError]] = {
+    Outcome.COMPILE_ERROR: BuildError,
+    Outcome.ILLEGAL: IllegalPlan,
+    Outcome.WRONG_RESULT: VerificationError,
+}
+
+MEASURED = (Outcome.OK, Outcome.UNSTABLE)
+"""Outcomes that come with a timing once the candidate was timed."""
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds per call, one sample per batch of calls, in the order in which they were taken."""
+    """Seconds per call, one sample per batch of calls, in the order in which they were taken.
+
+    Attributes:
+        samples_s: all that were taken once the kernel was warm; none is left out.
+        references_s: what the reference kernel took around each sample; empty where none ran.
+        quiet_s: what it took while the machine was quiet; 0 where none ran.
+        warm_up_s: samples before those, slower and falling.
+    """
 
     samples_s: tuple[float, ...]
+    references_s: tuple[float, ...] = ()
+    quiet_s: float = 0.0
+    warm_up_s: tuple[float, ...] = ()
+
+    @property
+    def calm_s(self) -> tuple[float, ...]:
+        """Samples that nothing disturbed; all of them where no reference ran."""
+        if not self.references_s:
+            return self.samples_s
+        limit = self.quiet_s * (1 + CALM)
+        return tuple(s for s, ref in zip(self.samples_s, self.references_s) if ref <= limit)
+
+    @property
+    def corrected_s(self) -> tuple[float, ...]:
+        """Samples scaled to a quiet machine by what the reference kernel lost around each."""
+        if not self.references_s:
+            return self.samples_s
+        return tuple(s * self.quiet_s / r for s, r in zip(self.samples_s, self.references_s))
+
+    @property
+    def disturbed(self) -> bool:
+        """Whether so few samples are undisturbed that the median is one of corrected ones."""
+        return len(self.calm_s) < min(FEW, len(self.samples_s))
+
+    @property
+    def _judged_s(self) -> tuple[float, ...]:
+        return self.corrected_s if self.disturbed else self.calm_s
 
     @property
     def median_s(self) -> float:
-        return statistics.median(self.samples_s)
+        return statistics.median(self._judged_s)
 
     @property
     def best_s(self) -> float:
@@ -49,7 +101,7 @@ class Timing:
     def spread_s(self) -> float:
         """Median absolute deviation from the median: not moved by a few disturbed samples."""
         middle = self.median_s
-        return statistics.median(abs(s - middle) for s in self.samples_s)
+        return statistics.median(abs(s - middle) for s in self._judged_s)
 
     @property
     def unstable(self) -> bool:
@@ -62,8 +114,9 @@ class Timing:
 
 @dataclass(frozen=True)
 class Measurement:
-    """Outcome of one candidate; ``timing`` is there for `Outcome.OK`, ``note`` for all others."""
+    """Outcome of one candidate; ``timing`` is there once it was timed, ``note`` for failures."""
 
     outcome: Outcome
     timing: Timing | None = None
     note: str = ""
+    build_s: float = 0.0  # that compiling it took; 0 where it was at hand

@@ -93,7 +93,7 @@ def _run(
             try:
                 _sample(racer, runner)
             except WorkerError as error:
-                results[racer.rank] = Measurement(Outcome.CRASHED, note=str(error))
+                results[racer.rank] = Measurement(Outcome.RUN_ERROR, note=str(error))
                 running.remove(racer)
         if number + 1 == HEAT_ROUNDS:
             kept = _finalists(running)

@@ -128,4 +128,4 @@ def _patience(calls: int, predicted_s: float) -> float:
 
 
 def _outcome(failure: WorkerFailure) -> Outcome:
-    return Outcome.TIMEOUT if failure.how == HUNG else Outcome.CRASHED
+    return Outcome.TIMEOUT if failure.how == HUNG else Outcome.RUN_ERROR

@@ -11,6 +11,8 @@ from anatune.plan.nouns import (
     Storage,
     ThreadGrid,
 )
+from anatune.plan.read import Plan, read_plan
+from anatune.plan.schedule import SchedulePlan
 
 __all__ = [
     "ARITHMETIC",
@@ -22,7 +24,10 @@ __all__ = [
     "GemmPlan",
     "MicroTile",
     "Order",
+    "Plan",
+    "SchedulePlan",
     "Storage",
     "ThreadGrid",
     "arithmetics",
+    "read_plan",
 ]

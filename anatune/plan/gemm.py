@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from anatune.errors import IllegalPlan, require
 from anatune.plan.arithmetic import ARITHMETIC, Arithmetic
 from anatune.plan.nouns import CacheBlocks, CodeTarget, MicroTile, Order, Storage, ThreadGrid
-from anatune.plan.plain import build
+from anatune.plan.plain import build, json_fields
 from anatune.units import TIME
 from anatune.workload import Matmul
 from anatune.workload.dtypes import ELEMENT_BYTES
@@ -162,6 +162,10 @@ class GemmPlan:
         return (self.workload.m - 1) % self.thread_rows + 1 < self.tile.mr
 
     @property
+    def threads(self) -> int:
+        return self.grid.threads
+
+    @property
     def packs_b(self) -> bool:
         """Whether a call copies B."""
         return self.b in (Storage.PACKED, Storage.PACKED_ON_FIRST_USE)
@@ -226,14 +230,7 @@ class GemmPlan:
         Raises:
             IllegalPlan: not JSON, or a field that is missing, unknown or of the wrong kind.
         """
-        try:
-            fields = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise IllegalPlan(f"plan: not JSON ({error}); give what to_json returned") from None
-        why = f"plan: {fields!r} is not a plan; give what to_json returned"
-        require(isinstance(fields, dict), why)
-        kind = fields.pop("kind", None)
-        require(kind == "gemm", f"kind = {kind!r}: this version reads plans of kind 'gemm'")
+        fields = json_fields(text, "gemm")
         plan: GemmPlan = build(cls, fields, "plan")
         return plan
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import types
 import typing
 from dataclasses import is_dataclass
@@ -9,6 +10,19 @@ from enum import Enum
 from typing import Any, get_type_hints
 
 from anatune.errors import IllegalPlan, require
+
+
+def json_fields(text: str, kind: str) -> dict[str, Any]:
+    """The fields of a plan of ``kind`` from its JSON. Raises IllegalPlan where it is not one."""
+    try:
+        fields = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise IllegalPlan(f"plan: not JSON ({error}); give what to_json returned") from None
+    why = f"plan: {fields!r} is not a plan; give what to_json returned"
+    require(isinstance(fields, dict), why)
+    stated = fields.pop("kind", None)
+    require(stated == kind, f"kind = {stated!r}: this version reads plans of kind {kind!r}")
+    return dict(fields)
 
 
 def build(cls: type, fields: Any, path: str) -> Any:
