@@ -7,6 +7,7 @@ import types
 import typing
 from dataclasses import is_dataclass
 from enum import Enum
+from functools import cache
 from typing import Any, get_type_hints
 
 from anatune.errors import IllegalPlan, require
@@ -29,7 +30,7 @@ def build(cls: type, fields: Any, path: str) -> Any:
     """An instance of the frozen dataclass ``cls`` from plain JSON values, unknown keys refused."""
     why = f"{path} = {fields!r}: an object with the fields of {cls.__name__}"
     require(isinstance(fields, dict), why)
-    known = get_type_hints(cls)
+    known = _known(cls)
     for name in fields:
         why = f"{path}.{name}: unknown field; {cls.__name__} has {', '.join(known)}"
         require(name in known, why)
@@ -37,6 +38,12 @@ def build(cls: type, fields: Any, path: str) -> Any:
         return cls(**{name: _value(known[name], fields[name], f"{path}.{name}") for name in fields})
     except TypeError as error:
         raise IllegalPlan(f"{path}: {error}") from None
+
+
+@cache
+def _known(cls: type) -> dict[str, Any]:
+    """Fields by name with their types; evaluated once, as that takes longer than all the rest."""
+    return get_type_hints(cls)
 
 
 def _value(kind: Any, value: Any, path: str) -> Any:
