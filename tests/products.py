@@ -10,8 +10,8 @@ import numpy as np
 import tvm_ffi
 
 from anatune.codegen.call import ENTRY, PACK_ENTRY
-from anatune.codegen.operands import handed_dtype
-from anatune.plan import GemmPlan, Storage
+from anatune.codegen.operands import handed_dtype, packed_b
+from anatune.plan import Plan
 from anatune.workload import Matmul, Tensor
 from anatune.workload.dtypes import INTEGER_RANGE, is_float, numpy_dtype
 from anatune.workload.evaluate import EXACT
@@ -109,7 +109,7 @@ def tensors(w: Matmul) -> dict[str, Tensor]:
 
 
 def computed(
-    p: GemmPlan, function: Callable[[str], Any], values: Values, poison: Any = None
+    p: Plan, function: Callable[[str], Any], values: Values, poison: Any = None
 ) -> np.ndarray:
     """What the kernel makes of ``values``; nothing but C may have changed by then."""
     w = p.workload
@@ -127,12 +127,12 @@ def computed(
     return fields["out"].inside
 
 
-def run(p: GemmPlan, function: Callable[[str], Any], arrays: Values, packed: Any = None) -> None:
+def run(p: Plan, function: Callable[[str], Any], arrays: Values, packed: Any = None) -> None:
     """Call a kernel on arrays by name, ``out`` among them, B packed first where it wants it so."""
     handed = {name: _handed(x) for name, x in arrays.items()}
-    if p.b is Storage.PACKED_AHEAD:
+    tensor = packed_b(p)
+    if tensor is not None:
         if packed is None:
-            tensor = Tensor.rows(p.packed_ahead_shape, p.multiply.b)
             packed = Field.of(tensor, np.zeros(tensor.shape)).inside
         room = _handed(packed)
         function(PACK_ENTRY)(handed["b"], room)
@@ -146,7 +146,7 @@ def _handed(x: np.ndarray) -> Any:
 
 
 def assert_right(
-    p: GemmPlan, values: Values | None = None, *, poison: Any = None, kernel: Any = None
+    p: Plan, values: Values | None = None, *, poison: Any = None, kernel: Any = None
 ) -> None:
     """Exact where the sums are, else right within rounding.
 
@@ -160,7 +160,7 @@ def assert_right(
     assert_close(p, values, got, exact)
 
 
-def assert_close(p: GemmPlan, values: Values, got: np.ndarray, exact: bool) -> None:
+def assert_close(p: Plan, values: Values, got: np.ndarray, exact: bool) -> None:
     w = p.workload
     wanted = reference(w, values, values["out"])
     if exact:

@@ -16,15 +16,17 @@ from anatune.codegen.gemm import lower_gemm
 from anatune.codegen.call import ENTRY
 from anatune.codegen.library import PLAN_SYMBOL
 from anatune.codegen.link import export_library
+from anatune.codegen.scheduled import scheduled
 from anatune.codegen.target import tvm_target
 from anatune.errors import BuildError, OptionError, last_line, require
-from anatune.plan import GemmPlan
+from anatune.plan import Plan, SchedulePlan
 
 PASS_CONFIG = {
     # Storage rewriting lets register tiles of different heights share one array; LLVM then keeps
     # the accumulators of edge tiles in memory (seen in the assembly: a load and a store per FMA).
     "tirx.disable_storage_rewrite": True,
 }
+"""For our own loops; those of TVM's search are compiled as it does."""
 
 SOURCE_KINDS = ("tir", "llvm", "asm")
 
@@ -33,7 +35,7 @@ SOURCE_KINDS = ("tir", "llvm", "asm")
 class Kernel:
     """A compiled plan; its functions take tensors of TVM's FFI and return nothing."""
 
-    plan: GemmPlan
+    plan: Plan
     ir: tvm.IRModule
     executable: Any
 
@@ -66,7 +68,7 @@ class Kernel:
         return path
 
 
-def build(plan: GemmPlan) -> Kernel:
+def build(plan: Plan) -> Kernel:
     """Compile ``plan``.
 
     Raises:
@@ -74,12 +76,19 @@ def build(plan: GemmPlan) -> Kernel:
     """
     target = tvm_target(plan.target)
     try:
-        module = tvm.IRModule(lower_gemm(plan))
-        with _interrupts_wait(), tvm.transform.PassContext(config=PASS_CONFIG):
+        module, config = _lowered(plan)
+        with _interrupts_wait(), tvm.transform.PassContext(config=config):
             executable = tvm.compile(module, target=target)
     except Exception as error:  # TVM raises many classes, all of them about this plan
         raise BuildError(f"{plan}: {last_line(error) or type(error).__name__}") from error
     return Kernel(plan, module, executable)
+
+
+def _lowered(plan: Plan) -> tuple[tvm.IRModule, dict[str, Any]]:
+    """The functions of ``plan``, and how TVM's passes are set for them."""
+    if isinstance(plan, SchedulePlan):
+        return scheduled(plan), {}
+    return tvm.IRModule(lower_gemm(plan)), PASS_CONFIG
 
 
 @contextmanager

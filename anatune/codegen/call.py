@@ -19,7 +19,7 @@ import tvm_ffi
 
 from anatune.codegen.operands import Slot, like, overlapping, packed_b
 from anatune.errors import OperandError, require
-from anatune.plan import GemmPlan
+from anatune.plan import Plan
 
 ENTRY = "main"
 """Name of the generated function that computes C."""
@@ -39,7 +39,7 @@ B = 1
 class _Call:
     """What all calls of a kernel have in common."""
 
-    def __init__(self, plan: GemmPlan, function: Callable[[str], Any]) -> None:
+    def __init__(self, plan: Plan, function: Callable[[str], Any]) -> None:
         self._plan = plan
         self._function = function
         self._main: Any = None
@@ -128,7 +128,7 @@ class CheckedCall(_Call):
             another machine has none here.
     """
 
-    def __init__(self, plan: GemmPlan, function: Callable[[str], Any]) -> None:
+    def __init__(self, plan: Plan, function: Callable[[str], Any]) -> None:
         super().__init__(plan, function)
         packed = packed_b(plan)
         self._packed = None if packed is None else Slot("packed_b", packed, written=True)

@@ -16,7 +16,7 @@ import tvm_ffi
 
 from anatune.codegen.call import CheckedCall
 from anatune.errors import BuildError, require
-from anatune.plan import GemmPlan
+from anatune.plan import Plan, read_plan
 
 PLAN_SYMBOL = "anatune_plan"
 """C symbol of an exported library that holds the plan as JSON."""
@@ -49,7 +49,7 @@ def load_module(path: str) -> Any:
 class LoadedKernel(CheckedCall):
     """A kernel from a file that `Result.export` wrote; called like the result itself."""
 
-    def __init__(self, plan: GemmPlan, module: Any) -> None:
+    def __init__(self, plan: Plan, module: Any) -> None:
         super().__init__(plan, lambda name: module[name])
         self.plan = plan
         self.module = module
@@ -77,7 +77,7 @@ def load(path: str | Path) -> LoadedKernel:
         except ValueError:
             why = f"path = {str(path)!r}: not exported by anatune: no plan inside"
             raise BuildError(why) from None
-        plan = GemmPlan.from_json(ctypes.string_at(ctypes.addressof(first)).decode())
+        plan = read_plan(ctypes.string_at(ctypes.addressof(first)).decode())
         return LoadedKernel(plan, load_module(str(own)))
 
 

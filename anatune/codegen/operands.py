@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from anatune.errors import OperandError, require
-from anatune.plan import GemmPlan, Storage
+from anatune.plan import Plan, SchedulePlan, Storage
 from anatune.workload import Tensor
 from anatune.workload.dtypes import INTEGER_RANGE, numpy_dtype
 from anatune.workload.evaluate import LARGEST
@@ -37,9 +37,9 @@ def handed_dtype(dtype: str) -> np.dtype:
     return np.dtype(HANDED_OVER.get(dtype, dtype))
 
 
-def packed_b(plan: GemmPlan) -> Tensor | None:
+def packed_b(plan: Plan) -> Tensor | None:
     """What ``main`` takes in the place of B; None where it takes B as it is."""
-    if plan.b is not Storage.PACKED_AHEAD:
+    if isinstance(plan, SchedulePlan) or plan.b is not Storage.PACKED_AHEAD:
         return None
     return Tensor.rows(plan.packed_ahead_shape, plan.multiply.b)
 

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
-import inspect
-import linecache
-import sys
 import tempfile
 import time
-import types
 from collections.abc import Callable
 from typing import Any
 
 from anatune.plan import CodeTarget
 from anatune.report.competitors.tvm_untuned import TvmUntuned, tvm_version
-
-LEARNING_TRIALS = 100
-"""Measured candidates before XGBoost's model is trained (``num_warmup_samples``)."""
+from anatune.search.tvm_tuner import LEARNING_TRIALS, import_metaschedule, learns, search_target
 
 TRIALS_AT_ONCE = 64
 """Candidates of one generation: TVM's default."""
@@ -32,24 +25,20 @@ class TvmMetaSchedule(TvmUntuned):
         self, target: CodeTarget, trials: int
     ) -> Callable[[], Any]:
         start = time.perf_counter()
-        _cheapen_stack_walks()
+        meta_schedule = import_metaschedule()
         import tvm
-        from tvm.s_tir import meta_schedule
-        from tvm.target import Target
 
-        from anatune.codegen.target import tvm_target
-
-        told = Target({**dict(tvm_target(target).export()), "num-cores": self.threads})
-        learns = importlib.util.find_spec("xgboost") is not None
-        self.note = "XGBoost's cost model" if learns else "no xgboost here: a random cost model"
-        if learns and trials <= LEARNING_TRIALS:
+        told = search_target(target, self.threads)
+        learning = learns()
+        self.note = "XGBoost's cost model" if learning else "no xgboost here: a random cost model"
+        if learning and trials <= LEARNING_TRIALS:
             self.note += f", which learns from trial {LEARNING_TRIALS} on"
         with tempfile.TemporaryDirectory(prefix="anatune-") as folder:
             builder, runner = _in_this_process([*self.inputs.values(), self.c])
             found = meta_schedule.tune_tir(
                 self._module(), told, folder, trials, builder=builder, runner=runner,
                 num_trials_per_iter=min(trials, TRIALS_AT_ONCE), num_tuning_cores=self.threads,
-                cost_model="xgb" if learns else "random", seed=0,
+                cost_model="xgb" if learning else "random", seed=0,
                 measure_callbacks=[  # the default ones but for the removal of files: there are none
                     meta_schedule.measure_callback.AddToDatabase(),
                     meta_schedule.measure_callback.UpdateCostModel(),
@@ -115,34 +104,3 @@ def _in_this_process(arrays: list[Any]) -> tuple[Any, Any]:
                 return RunnerResult(None, str(error))
 
     return Builder(), Runner()
-
-
-def _cheapen_stack_walks() -> None:
-    """Let TVM's script parser see four frames of the stack with their source instead of all.
-
-    It asks for the whole stack at each of the thousands of functions that MetaSchedule's import
-    declares, which takes a quarter of a minute; it reads the innermost frames only.
-    """
-    import tvm.relax.script.parser.entry as of_relax
-    import tvm.script.parser.ir.entry as of_modules
-    import tvm.tirx.script.parser.entry as of_functions
-
-    cheaper = types.SimpleNamespace(**vars(inspect))
-    cheaper.stack = _stack
-    for module in (of_functions, of_modules, of_relax):
-        module.inspect = cheaper
-
-
-SOURCED_FRAMES = 4
-"""Frames whose source line is looked up."""
-
-
-def _stack(context: int = 1) -> list[inspect.FrameInfo]:
-    frames: list[inspect.FrameInfo] = []
-    frame: types.FrameType | None = sys._getframe(1)
-    while frame is not None:
-        file, line, name = frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name
-        source = [linecache.getline(file, line)] if len(frames) < SOURCED_FRAMES else None
-        frames.append(inspect.FrameInfo(frame, file, line, name, source, 0 if source else None))
-        frame = frame.f_back
-    return frames
