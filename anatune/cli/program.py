@@ -45,7 +45,8 @@ Exit status:
 
 \b
 Environment:
-  ANATUNE_CACHE_DIR     where the host's profile is kept
+  ANATUNE_CACHE_DIR     where the host's profile and built kernels are kept
+  ANATUNE_DATABASE      the file of records, instead of one in the user's data folder
   ANATUNE_PROFILE_PATH  folders with profiles of your own
   {DEBUG_VARIABLE}         any value but 0: show the traceback of an error
 """

@@ -36,7 +36,7 @@ class Line:
     def id(self) -> str:
         return hashlib.sha256(self.raw).hexdigest()[:ID_DIGITS]
 
-    @cached_property
+    @property
     def fields(self) -> dict[str, Any] | None:
         """What it states; None where it is no JSON object that names its schema."""
         try:
@@ -47,10 +47,11 @@ class Line:
 
     @cached_property
     def record(self) -> Record | None:
-        if self.fields is None:
+        fields = self.fields
+        if fields is None:
             return None
         try:
-            return Record.from_fields(self.fields)
+            return Record.from_fields(fields)
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
             return None
 
