@@ -89,7 +89,8 @@ def records(count: int) -> Iterator[Record]:
 def ask(path: Path, count: int) -> dict[str, object]:
     """Times of a process that knows nothing of the store yet."""
     profile_hash = ProfileId.of(load_profile(PROFILE)).hash
-    asked = random.Random(2).sample(extents(-(-count // PER_WORKLOAD)), QUESTIONS)
+    known = extents(-(-count // PER_WORKLOAD))
+    asked = random.Random(2).choices(known, k=QUESTIONS)
     questions = json.dumps([(*shape, profile_hash) for shape in asked])
     command = (sys.executable, "-c", ANSWER, str(path))
     done = subprocess.run(command, input=questions, capture_output=True, text=True, check=True)

@@ -18,7 +18,7 @@ settings.register_profile("untimed", deadline=None, derandomize=True)
 settings.register_profile("roaming", deadline=None)
 settings.load_profile("untimed")
 
-CACHE = "ANATUNE_CACHE_DIR"
+CACHE, DATABASE = "ANATUNE_CACHE_DIR", "ANATUNE_DATABASE"
 GOLDEN = Path(__file__).parent / "golden"
 ISA = "isa(profile): skip where this machine lacks a vector feature of the shipped profile"
 
@@ -62,6 +62,7 @@ def cache_root(tmp_path_factory) -> Iterator[Path]:
     root = tmp_path_factory.mktemp("caches")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(CACHE, str(root / "session"))
+        patch.delenv(DATABASE, raising=False)  # records then lie in the cache folder too
         yield root
 
 

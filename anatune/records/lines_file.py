@@ -41,7 +41,7 @@ def locked(path: Path) -> Iterator[None]:
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{path}.lock", timeout=LOCK_S, poll_interval=POLL_S):
+        with FileLock(f"{path}.lock", timeout=LOCK_S).acquire(poll_interval=POLL_S):
             yield
     except Timeout:
         raise CacheError(

@@ -54,6 +54,8 @@ class Store:
     def append(self, records: Iterable[Record]) -> None:
         """Write ``records``; they are on the disk when this returns, or a warning said why not."""
         new = [Line(record.line()) for record in records]
+        if not new:
+            return
         try:
             append(self.path, [line.raw for line in (*self._unwritten, *new)])
         except CacheError as error:

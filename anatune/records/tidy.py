@@ -125,7 +125,10 @@ def as_csv(rows: Iterable[dict[str, Any]]) -> Iterator[str]:
     writer: Any = None
     for row in rows:
         if writer is None:
-            writer = csv.DictWriter(out, list(row), lineterminator="\n")
+            # All text in quotes: a lone carriage return in a note would end the row otherwise.
+            writer = csv.DictWriter(
+                out, list(row), lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC
+            )
             writer.writeheader()
         writer.writerow(row)
         yield out.getvalue()
