@@ -77,7 +77,7 @@ def build(plan: Plan) -> Kernel:
     target = tvm_target(plan.target)
     try:
         module, config = _lowered(plan)
-        with _interrupts_wait(), tvm.transform.PassContext(config=config):
+        with interrupts_wait(), tvm.transform.PassContext(config=config):
             executable = tvm.compile(module, target=target)
     except Exception as error:  # TVM raises many classes, all of them about this plan
         raise BuildError(f"{plan}: {last_line(error) or type(error).__name__}") from error
@@ -87,13 +87,13 @@ def build(plan: Plan) -> Kernel:
 def _lowered(plan: Plan) -> tuple[tvm.IRModule, dict[str, Any]]:
     """The functions of ``plan``, and how TVM's passes are set for them."""
     if isinstance(plan, SchedulePlan):
-        return scheduled(plan), {}
+        return scheduled(plan).mod, {}
     return tvm.IRModule(lower_gemm(plan)), PASS_CONFIG
 
 
 @contextmanager
-def _interrupts_wait() -> Iterator[None]:
-    """Hold the user's Ctrl-C back for the tenths of a second that a compilation takes.
+def interrupts_wait() -> Iterator[None]:
+    """Hold the user's Ctrl-C back for the tenths of a second that TVM is at work.
 
     TVM would turn it into an error without a message, and the run would go on. Handlers other than
     Python's own, and threads other than the first, are left alone.

@@ -51,7 +51,7 @@ def plain_loops(workload: Matmul) -> tvm.IRModule:
     return tvm.IRModule({ENTRY: main.with_attr("global_symbol", ENTRY)})
 
 
-def scheduled(plan: SchedulePlan) -> tvm.IRModule:
+def scheduled(plan: SchedulePlan) -> Schedule:
     """The plain loops of ``plan``, with the instructions of its trace carried out on them.
 
     The trace of a measured candidate ends with what MetaSchedule's postprocessors did, so that
@@ -59,7 +59,7 @@ def scheduled(plan: SchedulePlan) -> tvm.IRModule:
     """
     schedule = Schedule(plain_loops(plan.workload), error_render_level="fast")
     Trace.apply_json_to_schedule(json.loads(plan.trace), schedule)
-    return schedule.mod
+    return schedule
 
 
 def trace_text(trace: Trace) -> str:
