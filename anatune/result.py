@@ -9,17 +9,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from anatune.codegen.call import BoundCall, CheckedCall
+from anatune.codegen.library import Code
 from anatune.errors import OperandError, require
 from anatune.hwprofile import Profile
 from anatune.measure.outcome import Measurement, Timing
 from anatune.model.constant_b import PackedAhead, packed_ahead
 from anatune.model.explain import explain
-from anatune.plan import Estimate, GemmPlan
+from anatune.plan import Estimate, GemmPlan, Plan
 from anatune.units import FLOP_RATE, TIME
 from anatune.workload import Matmul
 
 if TYPE_CHECKING:
     from anatune.codegen.build import Kernel
+
+FOREIGN = "TVM's own search found this plan; the model has no terms for it"
 
 
 @dataclass(frozen=True)
@@ -27,8 +30,8 @@ class Candidate:
     """One plan of the race: its place in the model's order, what was predicted, what came out."""
 
     rank: int  # 1 is the model's pick
-    plan: GemmPlan
-    predicted: Estimate
+    plan: Plan
+    predicted: Estimate | None  # None where the model has no terms for the plan
     measurement: Measurement
 
     @property
@@ -43,8 +46,8 @@ class Candidate:
         return {
             "rank": self.rank,
             "plan": str(self.plan),
-            "predicted_s": self.predicted.seconds,
-            "predicted_bound": self.predicted.bound,
+            "predicted_s": _seconds(self.predicted),
+            "predicted_bound": None if self.predicted is None else self.predicted.bound,
             "measured_s": self.seconds,
             "spread_s": None if timing is None else timing.spread_s,
             "outcome": self.measurement.outcome.value,
@@ -55,12 +58,12 @@ class Candidate:
 class Result(CheckedCall):
     """A tuned kernel: call it like a function, ask it why.
 
-    It can be pickled; what is compiled is left behind, and compiled again when it is called.
+    It can be pickled, its code included.
 
     Attributes:
         workload, profile: what was tuned, and for which machine.
         plan: the decision, a frozen value with ``to_json``.
-        predicted: the model's `Estimate` of that plan.
+        predicted: the model's `Estimate` of that plan; None where TVM's own search found it.
         measured: its `Timing`, or None where nothing was measured (``budget=0``, other machines).
         candidates: every plan that was considered closely, in the model's order.
     """
@@ -68,23 +71,33 @@ class Result(CheckedCall):
     def __init__(
         self,
         profile: Profile,
-        kernel: Kernel | None,
+        code: Code | None,
         candidates: Sequence[Candidate],
         chosen: int,
     ) -> None:
         self.profile = profile
+        self._code = code
         self.candidates = tuple(candidates)
         self._chosen = self.candidates[chosen]
         self._packing_s: float | None = None
-        super().__init__(self.plan, lambda name: _function_here(self._kernel, name))
-        if kernel is not None:
-            self._kernel = kernel
+        super().__init__(self.plan, lambda name: self._loaded[name])
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Result, (self.profile, None, self.candidates, self.candidates.index(self._chosen))
+        place = self.candidates.index(self._chosen)
+        return Result, (self.profile, self._code, self.candidates, place)
+
+    @cached_property
+    def _loaded(self) -> Any:
+        """The module whose functions are called."""
+        mcpu = self.plan.target.mcpu
+        why = f"target = {mcpu!r}: this machine cannot run its code; export the kernel"
+        require(self._code is not None, why, OperandError)
+        assert self._code is not None
+        return self._code.load()
 
     @cached_property
     def _kernel(self) -> Kernel:
+        """The plan compiled in this process, for those who want to look inside."""
         from anatune.codegen.build import build
 
         return build(self.plan)
@@ -100,11 +113,11 @@ class Result(CheckedCall):
         return self.plan.workload
 
     @property
-    def plan(self) -> GemmPlan:
+    def plan(self) -> Plan:
         return self._chosen.plan
 
     @property
-    def predicted(self) -> Estimate:
+    def predicted(self) -> Estimate | None:
         return self._chosen.predicted
 
     @property
@@ -117,7 +130,7 @@ class Result(CheckedCall):
 
         Seconds are modelled, but for those of packing once `bind` did it.
         """
-        if not self.workload.constant_b:
+        if not self.workload.constant_b or not isinstance(self.plan, GemmPlan):
             return None
         found = packed_ahead(self.profile, self.plan)
         return found if self._packing_s is None else found.measured(self._packing_s)
@@ -142,24 +155,30 @@ class Result(CheckedCall):
 
     def explain(self) -> str:
         """Each equation of the model with its numbers, then predicted beside measured."""
-        lines = [explain(self.profile, self.plan), "measured"]
-        timing = self.measured
-        if timing is None:
-            lines.append("  nothing: the plan is the model's alone")
-        else:
-            error = self.predicted.seconds / timing.median_s - 1
-            lines.append(
-                f"  {TIME.show(timing.median_s)} (median of {len(timing.samples_s)}, "
-                f"spread {timing.spread_s / timing.median_s:.1%}), "
-                f"{FLOP_RATE.show(self.workload.flops / timing.median_s)}; predicted "
-                f"{TIME.show(self.predicted.seconds)}, {error:+.1%}"
-            )
+        plan = self.plan
+        reasons = explain(self.profile, plan) if isinstance(plan, GemmPlan) else FOREIGN
+        lines = [reasons, "measured"]
+        lines.append(f"  {self._measured_beside_predicted()}")
         if self._chosen.rank > 1:
             lines.append(f"  place {self._chosen.rank} in the model's order won the race")
         if self._packing_s is not None:
             lines.append(f"  constant B: {self.packed_ahead}")
         lines += [f"  {c.rank}. {c.plan}: {_outcome(c)}" for c in self.candidates]
         return "\n".join(lines)
+
+    def _measured_beside_predicted(self) -> str:
+        timing, predicted = self.measured, self.predicted
+        if timing is None:
+            return "nothing: the plan is the model's alone"
+        text = (
+            f"{TIME.show(timing.median_s)} (median of {len(timing.samples_s)}, "
+            f"spread {timing.spread_s / timing.median_s:.1%}), "
+            f"{FLOP_RATE.show(self.workload.flops / timing.median_s)}"
+        )
+        if predicted is None:
+            return text
+        error = predicted.seconds / timing.median_s - 1
+        return f"{text}; predicted {TIME.show(predicted.seconds)}, {error:+.1%}"
 
     def to_dataframe(self) -> Any:
         """The candidates as a pandas DataFrame, one row each; pandas must be installed."""
@@ -173,7 +192,7 @@ class Result(CheckedCall):
             "workload": str(self.workload),
             "profile": self.profile.name,
             "plan": str(self.plan),
-            "predicted_s": self.predicted.seconds,
+            "predicted_s": _seconds(self.predicted),
             "measured_s": self._chosen.seconds,
             "flops": self.workload.flops,
             "constant_b": self._constant_b(),
@@ -187,22 +206,17 @@ class Result(CheckedCall):
         return {**asdict(found), "pays_after_calls": found.pays_after_calls}
 
     def __repr__(self) -> str:
-        seconds = self._chosen.seconds
-        predicted = f"predicted {TIME.show(self.predicted.seconds)}"
-        how = f"measured {TIME.show(seconds)}" if seconds else predicted
+        measured = self._chosen.seconds
+        how = f"measured {TIME.show(measured)}" if measured else _foretold(self.predicted)
         return f"<anatune result: {self.workload}; {self.plan}; {how}>"
 
 
-def _function_here(kernel: Kernel, name: str) -> Any:
-    from anatune.codegen.target import runs_here
+def _seconds(estimate: Estimate | None) -> float | None:
+    return None if estimate is None else estimate.seconds
 
-    target = kernel.plan.target
-    require(
-        runs_here(target),
-        f"target = {target.mcpu!r}: this machine cannot run its code; export the kernel",
-        OperandError,
-    )
-    return kernel.function(name)
+
+def _foretold(estimate: Estimate | None) -> str:
+    return "not predicted" if estimate is None else f"predicted {TIME.show(estimate.seconds)}"
 
 
 def _outcome(candidate: Candidate) -> str:
@@ -210,7 +224,7 @@ def _outcome(candidate: Candidate) -> str:
     if measurement.timing is None:
         return f"{measurement.outcome.value}{': ' if measurement.note else ''}{measurement.note}"
     return (
-        f"predicted {TIME.show(candidate.predicted.seconds)}, "
+        f"{_foretold(candidate.predicted)}, "
         f"measured {TIME.show(measurement.timing.median_s)}"
         + (" (unstable)" if measurement.timing.unstable else "")
     )

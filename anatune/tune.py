@@ -2,37 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
-from anatune.errors import AnatuneError
+from anatune.codegen.library import Code
+from anatune.errors import AnatuneError, OptionError, require
 from anatune.hwprofile import Profile
-from anatune.machine import cpu_only, matmul_only
+from anatune.machine import HOST, cpu_only, matmul_only
+from anatune.measure.alone import alone
 from anatune.measure.budget import Budget
-from anatune.measure.memory import require_memory
+from anatune.measure.builder import Builder
+from anatune.measure.entry import Entry
+from anatune.measure.memory import available_bytes, require_memory
 from anatune.measure.outcome import Measurement, Outcome
-from anatune.measure.race import race, winner
-from anatune.measure.runner import LocalRunner
+from anatune.measure.race import Race
+from anatune.measure.runner import LocalRunner, Runner
 from anatune.model import candidates as model
+from anatune.plan import CodeTarget, GemmPlan
+from anatune.records import Effort, Journal, Kernels, Origin, Pass, ProfileId, open_store
 from anatune.result import Candidate, Result
+from anatune.search import Search, find_search
 from anatune.workload import Matmul
 
 FALL_BACK = 3
 """Plans that a model-only run tries before it gives up; the first one is expected to do."""
 
+MEMORY_SHARE = 0.8
+"""Share of the free memory that one candidate may take; the rest keeps the machine alive."""
+
+CACHE_STATES = ("warm", "cold")
+
 ELSEWHERE = Measurement(Outcome.SKIPPED, note="for another machine: compiled, not run")
+MODEL_ONLY = Measurement(Outcome.SKIPPED, note="model only")
+
+Tell = Callable[[str], None]
 
 
 def tune(
     workload: Matmul,
-    target: Any = "host",
+    target: Any = HOST,
     *,
     budget: Any = None,
     threads: int | None = None,
     objective: str = "time",
-    progress: Callable[[str], None] = lambda text: None,
+    database: Any = None,
+    search: str = "shortlist",
+    cache: str = "warm",
+    remote: str | None = None,
+    progress: Tell = lambda text: None,
 ) -> Result:
     """A verified kernel for ``workload`` on ``target``, with the reasons for every choice.
+
+    What is measured is kept in the record store. The same call returns what it decided; one that
+    was interrupted, by Ctrl-C or a kill, goes on where it stopped; one with a larger budget too.
 
     Args:
         workload: what `matmul` returns.
@@ -43,6 +67,11 @@ def tune(
             timed); a number of measured candidates; or a wall-clock time such as "5s".
         threads: threads to use, all usable ones by default.
         objective: "time", "energy" or "edp" (energy times time); energy is modelled.
+        database: file of the record store, a `Store`, or False for none; None: the user's own.
+        search: "shortlist", the model's first choices; "evolve", which goes on from its ranking
+            over all legal plans and learns from what is measured; "metaschedule", TVM's own.
+        cache: "warm", operands in use just before, or "cold", all caches emptied before each call.
+        remote: "HOST:PORT/KEY" of a TVM RPC tracker whose devices measure instead of this machine.
         progress: called with a line of text now and then.
 
     Raises:
@@ -50,71 +79,140 @@ def tune(
         BuildError, VerificationError, WorkerError: no plan led to a kernel that works.
     """
     workload = matmul_only(workload)
-    limit = Budget.parse(budget)
+    limit, find = Budget.parse(budget), find_search(search)
+    model.check_objective(objective)
+    require(cache in CACHE_STATES, f"cache = {cache!r}: 'warm' or 'cold'", OptionError)
+    store = open_store(database)
     profile = cpu_only(target, progress)
-    ranked = model.best(profile, workload, threads, objective)
-    chosen = model.shortlist(ranked, max(limit.candidates, FALL_BACK))
-    if not _is_this_machine(profile):
-        return _compile_only(profile, chosen[0])
-    require_memory(workload)
-    if limit.candidates == 0:
-        return _verify_only(profile, chosen[:FALL_BACK], progress)
-    return _race(profile, chosen[: limit.candidates], limit, objective, progress)
+    here = target == HOST or _runs_here(profile)
+    kernels = Kernels()
+    this = Pass(
+        workload=workload,
+        profile=ProfileId.of(profile),
+        threads=model.thread_count(profile, threads),
+        origin=Origin.here(remote or ""),
+        cache=cache,
+    )
+    journal = Journal(store, kernels, this, objective, search)
+    verdict = journal.verdict if journal.answers(limit) else None
+    if verdict is not None:
+        kept = kernels.get(verdict.plan)
+        if kept is not None or not here:
+            return _result(profile, journal.seen, verdict.entry, kept)
+    with Builder(profile.usable_threads, kernels, _memory_bytes()) as builder:
+        builder.warm_up()
+        if not here and remote is None:
+            pick = _picks(profile, this, objective)[0]
+            return _result(profile, [_compiled(builder, pick)], pick, None)
+        require_memory(workload)
+        with _runner(this, profile, builder, remote) as runner:
+            if not limit.candidates:
+                seen, chosen = _verified(runner, _picks(profile, this, objective), progress)
+            else:
+                race = Race(
+                    runner, limit, tell=progress, journal=journal.measured, alone=alone,
+                    seen=journal.seen, spent_s=journal.spent_s,
+                )  # fmt: skip
+                chosen = _raced(race, find, journal, limit, profile, this, objective)
+                seen = race.measured
+            if chosen is None:
+                raise _why_none(seen)
+            return _result(profile, seen, chosen, builder.path(chosen.plan) if here else None)
 
 
-def _race(
-    profile: Profile,
-    chosen: list[model.Ranked],
+def _raced(
+    race: Race,
+    find: Search,
+    journal: Journal,
     limit: Budget,
+    profile: Profile,
+    this: Pass,
     objective: str,
-    progress: Callable[[str], None],
+) -> Entry | None:
+    """Measure until the budget is spent, and write down how it ended, also where it was ended."""
+
+    def cost(entry: Entry, seconds: float) -> float:
+        if entry.predicted is None or not isinstance(entry.plan, GemmPlan):
+            return seconds
+        return model.measured_cost((entry.plan, entry.predicted), seconds, objective)
+
+    complete = False
+    chosen = None
+    try:
+        find(race, profile, this.workload, this.threads, objective)
+        chosen = race.finish(cost)
+        complete = True
+    finally:
+        best = chosen or race.best
+        if best is not None:
+            spent = Effort(len(race.measured), race.spent_s)
+            journal.decided(best, dict(race.measured)[best], limit, spent, complete)
+    return chosen
+
+
+def _picks(profile: Profile, this: Pass, objective: str) -> list[Entry]:
+    """The model's first choices."""
+    ranked = model.best(profile, this.workload, this.threads, objective)
+    return [Entry(*pick) for pick in model.shortlist(ranked, FALL_BACK)]
+
+
+def _verified(
+    runner: Runner, picks: list[Entry], progress: Tell
+) -> tuple[list[tuple[Entry, Measurement]], Entry | None]:
+    """The first of ``picks`` that computes what it should, and what became of all of them."""
+    seen = dict.fromkeys(picks, MODEL_ONLY)
+    for number, pick in enumerate(picks, 1):
+        progress(f"verifying plan {number}")
+        ((_, found),) = runner.prepare([pick])
+        if found.outcome is Outcome.OK:
+            return list(seen.items()), pick
+        seen[pick] = found
+    return list(seen.items()), None
+
+
+def _compiled(builder: Builder, pick: Entry) -> tuple[Entry, Measurement]:
+    """Compile a plan for another machine. Raises BuildError where that fails."""
+    ((_, built),) = builder.build([pick])
+    if isinstance(built, Measurement):
+        raise built.outcome.error(f"{pick.plan}: {built.note}")
+    return pick, ELSEWHERE
+
+
+def _runner(
+    this: Pass, profile: Profile, builder: Builder, remote: str | None
+) -> AbstractContextManager[Runner]:
+    if remote is not None:
+        from anatune.measure.remote import Remote, RemoteRunner
+
+        return RemoteRunner(this.workload, Remote.parse(remote), this.threads, builds=builder)
+    flush = builder.flush(profile, this.threads) if this.cache == "cold" else None
+    return LocalRunner(this.workload, this.threads, builder, flush, _memory_bytes())
+
+
+def _memory_bytes() -> float | None:
+    free = available_bytes()
+    return None if free is None else MEMORY_SHARE * free
+
+
+def _result(
+    profile: Profile,
+    seen: Sequence[tuple[Entry, Measurement]],
+    chosen: Entry,
+    library: Path | None,
 ) -> Result:
-    with LocalRunner(chosen[0][0]) as runner:
-        plans = [(plan, estimate.seconds) for plan, estimate in chosen]
-        measurements = race(plans, runner, limit, progress=progress)
-        kernels = runner.kernels
-    results = _candidates(chosen, measurements)
-    place = winner(measurements, lambda i, s: model.measured_cost(chosen[i], s, objective))
-    if place is None:
-        raise _why_none(results)
-    return Result(profile, kernels[chosen[place][0]], results, place)
+    candidates = [Candidate(i, e.plan, e.predicted, m) for i, (e, m) in enumerate(seen, 1)]
+    place = [entry for entry, _ in seen].index(chosen)
+    return Result(profile, None if library is None else Code.of(library), candidates, place)
 
 
-def _verify_only(
-    profile: Profile, chosen: list[model.Ranked], progress: Callable[[str], None]
-) -> Result:
-    measurements = [Measurement(Outcome.SKIPPED, note="model only")] * len(chosen)
-    with LocalRunner(chosen[0][0]) as runner:
-        for place, (plan, estimate) in enumerate(chosen):
-            progress(f"verifying plan {place + 1}")
-            outcome = runner.prepare(plan, estimate.seconds)
-            if outcome.outcome is Outcome.OK:
-                results = _candidates(chosen, measurements)
-                return Result(profile, runner.kernels[plan], results, place)
-            measurements[place] = outcome
-    raise _why_none(_candidates(chosen, measurements))
-
-
-def _compile_only(profile: Profile, pick: model.Ranked) -> Result:
-    from anatune.codegen.build import build
-
-    return Result(profile, build(pick[0]), _candidates([pick], [ELSEWHERE]), 0)
-
-
-def _candidates(chosen: list[model.Ranked], measurements: list[Measurement]) -> list[Candidate]:
-    pairs = enumerate(zip(chosen, measurements), 1)
-    return [Candidate(rank, plan, estimate, m) for rank, ((plan, estimate), m) in pairs]
-
-
-def _is_this_machine(profile: Profile) -> bool:
+def _runs_here(profile: Profile) -> bool:
     from anatune.codegen.target import runs_here
-    from anatune.plan import CodeTarget
 
     return runs_here(CodeTarget.of(profile.target))
 
 
-def _why_none(results: list[Candidate]) -> AnatuneError:
+def _why_none(seen: Sequence[tuple[Entry, Measurement]]) -> AnatuneError:
     """The error for a run without a working kernel: the first plan's."""
-    first = next(c.measurement for c in results if c.measurement.outcome is not Outcome.SKIPPED)
-    why = f"none of {len(results)} plans gave a working kernel; the first: {first.note}"
+    first = next(m for _, m in seen if m.outcome is not Outcome.SKIPPED)
+    why = f"none of {len(seen)} plans gave a working kernel; the first: {first.note}"
     return first.outcome.error(why)

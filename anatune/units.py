@@ -93,7 +93,7 @@ class Quantity:
         """Rounded text for people: three significant digits in the unit that fits."""
         units = self._largest_first()
         rounded = float(f"{value:.{SHOWN_DIGITS}g}")  # so that 999.9 us becomes 1 ms
-        fits = next((unit for unit in units if abs(rounded) >= self.units[unit]), units[-1])
+        fits = next((unit for unit in units if abs(rounded) >= float(self.units[unit])), units[-1])
         unit = fits if value else self.base
         return f"{_rounded(float(value) / float(self.units[unit]))} {unit}"
 

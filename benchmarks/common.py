@@ -20,14 +20,13 @@ import anatune as at
 from anatune.cli import show
 from anatune.cli.program import distribution_version
 from anatune.errors import AnatuneError, OptionError, require
-from anatune.measure.outcome import Outcome
+from anatune.measure.outcome import Measurement
 from anatune.report.compare import OURS
 from anatune.report.turns import Entrant
 
 if TYPE_CHECKING:
     from anatune.hwprofile import Profile
-    from anatune.measure.runner import LocalRunner
-    from anatune.plan import GemmPlan
+    from anatune.measure.stand import Batch
 
 LIST = Path(__file__).resolve().parent / "gemm.csv"
 """Products of networks, squares and odd ones: name, m, n, k, and how often one run computes it."""
@@ -133,14 +132,11 @@ def kendall_tau(x: Sequence[float], y: Sequence[float]) -> float:
     return agree / math.sqrt(untied_a * untied_b) if untied_a and untied_b else math.nan
 
 
-def kernel_entrant(
-    setting: str, runner: LocalRunner, plan: GemmPlan, predicted_s: float
-) -> Entrant:
-    """A kernel of ours, built and verified, ready to take turns; or why it cannot."""
-    ready = runner.prepare(plan, predicted_s)
-    if ready.outcome is not Outcome.OK:
+def kernel_entrant(setting: str, ready: Batch | Measurement) -> Entrant:
+    """A kernel of ours that `Stand.ready` gave, to take turns; or why it cannot."""
+    if isinstance(ready, Measurement):
         return Entrant(OURS, setting, note=f"{ready.outcome.value}: {ready.note}")
-    return Entrant(OURS, setting, lambda calls: runner.sample(plan, calls, predicted_s))
+    return Entrant(OURS, setting, ready)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from gemm_rows import OURS, Case, Row, Runner
 
 import anatune as at
 from anatune.errors import AnatuneError, WorkerError, require
-from anatune.measure.runner import LocalRunner
+from anatune.measure.stand import Stand
 from anatune.report.compare import BATCH_S, HOPELESS, heat
 from anatune.report.competitors.entries import Request
 from anatune.report.competitors.registry import find
@@ -43,7 +43,7 @@ def measure(case: Case, terms: Terms) -> Row:
     start = time.monotonic()
     try:
         terms.tell("tuning")
-        result = at.tune(case.workload, threads=case.threads, budget=terms.budget)
+        result = at.tune(case.workload, threads=case.threads, budget=terms.budget, database=False)
         tuning_s = time.monotonic() - start
         row.plan, row.predicted_s = result.plan.to_json(), result.predicted.seconds
         _race(row, result, tuning_s, start + terms.limit_s, terms)
@@ -62,8 +62,8 @@ def _race(row: Row, result: at.Result, tuning_s: float, end: float, terms: Terms
     request = Request(workload=plan.workload, target=plan.target, threads=case.threads)
     found, row.left_out = find(request, terms.libraries, case.trials)
     with ExitStack() as stack:
-        local = stack.enter_context(LocalRunner(plan))
-        ours = common.kernel_entrant("tuned", local, plan, result.predicted.seconds)
+        stand = stack.enter_context(Stand([plan], result.measured.median_s))
+        ours = common.kernel_entrant("tuned", stand.ready([plan])[plan])
         require(ours.batch, ours.note, WorkerError)
         ours.tuning_s = tuning_s
         final = {OURS: ours}

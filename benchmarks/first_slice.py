@@ -31,7 +31,7 @@ from targets import Row, show, show_verdicts, verdicts
 import anatune as at
 from anatune.errors import AnatuneError, OptionError, require
 from anatune.hwprofile import Profile
-from anatune.measure.runner import LocalRunner
+from anatune.measure.stand import Stand
 from anatune.report.compare import start
 from anatune.report.competitors.entries import Request
 from anatune.report.competitors.settings import numpy_choices
@@ -54,8 +54,8 @@ def measure_row(product: Product, threads: int, heats: int, rounds: int) -> Row:
     workload = product.workload
     row = Row(str(product), threads, workload.flops)
     try:
-        tuned, row.tune_wall_s = timed(lambda: at.tune(workload, threads=threads))
-        model, row.model_only_wall_s = timed(lambda: at.tune(workload, threads=threads, budget=0))
+        tuned, row.tune_wall_s = timed(lambda: at.tune(workload, threads=threads, database=False))
+        model, row.model_only_wall_s = timed(lambda: at.tune(workload, threads=threads, budget=0, database=False))
         row.tuned_plan, row.model_only_plan = tuned.plan.to_json(), model.plan.to_json()
         with ExitStack() as stack:
             ours = our_entrants({"tuned": tuned, "model only": model}, stack)
@@ -76,14 +76,13 @@ def measure_row(product: Product, threads: int, heats: int, rounds: int) -> Row:
 
 def our_entrants(results: dict[str, Any], stack: ExitStack) -> list[Entrant]:
     """One entrant per different plan, sharing operands, in a worker with threads for the widest."""
-    entrants: dict[Any, Entrant] = {}
-    widest = max((r.plan for r in results.values()), key=lambda plan: plan.grid.threads)
-    local = stack.enter_context(LocalRunner(widest))
-    for name, result in results.items():
-        if result.plan not in entrants:  # the same plan is the same code: its time is known
-            predicted_s = result.predicted.seconds
-            entrants[result.plan] = common.kernel_entrant(name, local, result.plan, predicted_s)
-    return list(entrants.values())
+    names: dict[Any, str] = {}
+    for name, result in results.items():  # the same plan is the same code: its time is known
+        names.setdefault(result.plan, name)
+    longest_s = max(result.predicted.seconds for result in results.values())
+    stand = stack.enter_context(Stand(list(names), longest_s))
+    ready = stand.ready(list(names))
+    return [common.kernel_entrant(name, ready[plan]) for plan, name in names.items()]
 
 
 def numpy_entrants(
@@ -116,7 +115,7 @@ def start_up() -> dict[str, float]:
         f"import sys, time; sys.path[:0] = [{root!r}]; clock = time.perf_counter; t0 = clock()\n"
         "import anatune; t1 = clock()\n"
         "import tvm; t2 = clock()\n"
-        "anatune.tune(anatune.matmul(256, 256, 256), threads=1, budget=0); t3 = clock()\n"
+        "anatune.tune(anatune.matmul(256, 256, 256), threads=1, budget=0, database=False); t3 = clock()\n"
         "print(t1 - t0, t2 - t1, t3 - t2)"
     )
     runs = []
@@ -159,7 +158,7 @@ def main(
     click.echo(common.facts_line(report["facts"]))
     report["start_up_s"] = start_up()
     first = report["peak_at_start"] = float32_peaks(profile, counts)
-    at.tune(at.matmul(64, 64, 64), threads=1, budget=0)  # loads TVM, whose time start_up has told
+    at.tune(at.matmul(64, 64, 64), threads=1, budget=0, database=False)  # loads TVM, whose time start_up has told
     done: list[Row] = []
     for count in counts:
         for product in products:

@@ -33,7 +33,7 @@ from targets import show_verdicts
 
 import anatune as at
 from anatune.errors import AnatuneError
-from anatune.measure.runner import LocalRunner
+from anatune.measure.stand import Stand
 from anatune.report.turns import SETTLE_S, take_turns
 from anatune.units import TIME
 
@@ -73,11 +73,13 @@ def measure(
     rest: Callable[[float], Any] = lambda seconds: None,
 ) -> Iterator[Trial]:
     """Build, verify and time plans of one workload."""
-    widest = max((plan for _, plan, _ in ranked), key=lambda p: p.grid.threads)
+    longest_s = max(estimate.seconds for _, _, estimate in ranked)
     for start in range(0, len(ranked), PLANS_PER_WORKER):
         some = ranked[start : start + PLANS_PER_WORKER]
-        with LocalRunner(widest) as runner:
-            entrants = [common.kernel_entrant("", runner, p, e.seconds) for _, p, e in some]
+        plans = [plan for _, plan, _ in some]
+        with Stand(plans, longest_s) as stand:
+            ready = stand.ready(plans)
+            entrants = [common.kernel_entrant("", ready[plan]) for plan in plans]
             time.sleep(SETTLE_S)  # the last check's BLAS may still spin
             take_turns(entrants, batches, BATCH_S, rest)
         for (rank, plan, estimate), entrant in zip(some, entrants):
@@ -86,9 +88,10 @@ def measure(
 
 def again(trials: Sequence[Trial]) -> list[float]:
     """Medians of a contest between plans of one workload, in their order; nan for a failure."""
-    widest = max((t.plan for t in trials), key=lambda plan: plan.grid.threads)
-    with LocalRunner(widest) as runner:
-        entrants = [common.kernel_entrant("", runner, t.plan, t.predicted.seconds) for t in trials]
+    plans = [trial.plan for trial in trials]
+    with Stand(plans, max(trial.predicted.seconds for trial in trials)) as stand:
+        ready = stand.ready(plans)
+        entrants = [common.kernel_entrant("", ready[plan]) for plan in plans]
         take_turns(entrants, LEADER_ROUNDS, common.BATCH_S)
     return [entrant.seconds or math.nan for entrant in entrants]
 
@@ -136,7 +139,7 @@ def show_leaders(leaders: Sequence[Trial], seconds: Sequence[float]) -> None:
 def default_pass(workload: at.Matmul, threads: int) -> Trial | None:
     """What `anatune.tune` chooses after its short race; None, with a word, where it fails."""
     try:
-        result = at.tune(workload, threads=threads)
+        result = at.tune(workload, threads=threads, database=False)
     except AnatuneError as error:
         click.echo(f"default pass: {common.in_one_line(error)}")
         return None

@@ -158,7 +158,7 @@ def test_the_final_has_the_best_of_each_and_the_hopeless_keep_their_time(serve, 
     by_library = {"x": choices[:2], "y": choices[2:3], "z": choices[3:]}
     monkeypatch.setattr(contest, "find", lambda *given: (by_library, {"w": "not installed"}))
     monkeypatch.setattr(contest, "_start_ours", lambda *given: turns([], "anatune", 1.0))
-    found = compare(plan(), 1.0, rounds=2, tuning_s=5.0)
+    found = compare(plan(), rounds=2, tuning_s=5.0)
     assert [(r.setting, r.time_s, r.note) for r in found.rows] == [
         ("", 1.0, ""), ("b", 2.0, "slow"), ("slow", 30.0, "slow; timed in the heats only"),
     ]  # fmt: skip
@@ -170,7 +170,7 @@ def test_the_final_has_the_best_of_each_and_the_hopeless_keep_their_time(serve, 
 
 def test_fewer_than_one_round_is_refused():
     with pytest.raises(OptionError, match=r"^rounds = 0: at least 1$"):
-        compare(plan(), 1.0, rounds=0)
+        compare(plan(), rounds=0)
 
 
 # What is told

@@ -74,7 +74,7 @@ def compare(
         result = tune(w, profile, budget=limit, threads=threads, progress=tell)
         tuning_s = time.perf_counter() - start
         found = side_by_side(
-            result.plan, result.predicted.seconds, threads, tell,
+            result.plan, threads, tell,
             libraries=names, metaschedule=trials, profile=profile, tuning_s=tuning_s,
         )  # fmt: skip
     if as_json:

@@ -98,11 +98,13 @@ def host(budget: str | None, as_json: bool) -> None:
 def _tune(
     machine: Profile, shape: tuple[int, int, int], threads: int, budget: int | str | None
 ) -> Run:
+    from anatune.plan import GemmPlan
     from anatune.tune import tune
     from anatune.workload import matmul
 
     w = matmul(*shape)
     result = tune(w, machine, threads=threads, budget=budget)
+    assert isinstance(result.plan, GemmPlan) and result.predicted  # the model's, by default
     peaks = machine.peak_flops if threads == 1 else machine.peak_all_flops
     return Run(
         plan=result.plan,

@@ -18,7 +18,7 @@ from anatune.cli.options import (
 from anatune.cli.show import plain, print_json, print_table, progress, rate, seconds
 
 if TYPE_CHECKING:
-    from anatune.plan import Estimate, GemmPlan
+    from anatune.plan import Estimate, Plan
     from anatune.result import Candidate, Result
     from anatune.workload import Matmul
 
@@ -112,8 +112,8 @@ def tune(
         click.echo(f"written to {file}")
 
 
-def plan_fields(chosen: GemmPlan) -> dict[str, Any]:
-    """The plan as `GemmPlan.from_json` takes it."""
+def plan_fields(chosen: Plan) -> dict[str, Any]:
+    """The plan as `anatune.plan.read_plan` takes it."""
     fields: dict[str, Any] = json.loads(chosen.to_json())
     return fields
 
@@ -134,7 +134,8 @@ def _print_result(result: Result) -> None:
         columns = ("model's order", "plan", "predicted", "measured", "+-", "outcome")
         print_table(columns, [_line(c) for c in tried])
     click.echo(f"{w}: {result.plan}")
-    click.echo(f"predicted {_time_and_rate(w, result.predicted.seconds)}")
+    if result.predicted is not None:
+        click.echo(f"predicted {_time_and_rate(w, result.predicted.seconds)}")
     if timing is not None:
         click.echo(f"measured  {_time_and_rate(w, timing.median_s)}")
     else:
@@ -148,7 +149,7 @@ def _line(candidate: Candidate) -> tuple[str, ...]:
     return (
         str(candidate.rank),
         str(candidate.plan),
-        seconds(candidate.predicted.seconds),
+        seconds(None if candidate.predicted is None else candidate.predicted.seconds),
         seconds(candidate.seconds),
         seconds(measurement.timing.spread_s if measurement.timing else None),
         measurement.note or measurement.outcome.value,

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tvm_ffi
 
 from anatune.codegen.operands import Slot, like, overlapping, packed_b
 from anatune.errors import OperandError, require
@@ -79,6 +78,8 @@ class _Call:
         """
         arrays, c = self._arguments(operands, out)
         main = self._function(ENTRY)
+        import tvm_ffi  # imports all of torch where that is installed
+
         tensors = tuple(map(tvm_ffi.from_dlpack, arrays))
         result = like(operands[0], c) if out is None else out
 

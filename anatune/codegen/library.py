@@ -9,10 +9,9 @@ import shutil
 import struct
 import tempfile
 import uuid
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import tvm_ffi
 
 from anatune.codegen.call import CheckedCall
 from anatune.errors import BuildError, require
@@ -29,6 +28,8 @@ PROBE_ALIGN_BYTES = 64
 @functools.cache
 def load_runtime() -> None:
     """Make TVM's runtime library (thread pool, evaluator) known to the dynamic linker, once."""
+    import tvm_ffi  # noqa: F401  # whose library the runtime needs
+
     package = importlib.util.find_spec("tvm")
     assert package is not None and package.submodule_search_locations
     folder = Path(package.submodule_search_locations[0]) / "lib"
@@ -43,7 +44,29 @@ def load_module(path: str) -> Any:
 
         return tvm.runtime.load_module(path)
     load_runtime()
+    import tvm_ffi  # imports all of torch where that is installed
+
     return tvm_ffi.load_module(path)
+
+
+@dataclass(frozen=True)
+class Code:
+    """A compiled kernel as it lay in a file; it outlives that file, and can be pickled."""
+
+    suffix: str
+    content: bytes = field(repr=False)
+
+    @classmethod
+    def of(cls, file: str | Path) -> Code:
+        """What is in a file that `link.write_loadable` wrote."""
+        return cls(Path(file).suffix, Path(file).read_bytes())
+
+    def load(self) -> Any:
+        """The module; a file of its own is there for as long as the loader needs it."""
+        with tempfile.TemporaryDirectory(prefix="anatune-", ignore_cleanup_errors=True) as folder:
+            own = Path(folder) / f"{uuid.uuid4().hex}{self.suffix}"
+            own.write_bytes(self.content)
+            return load_module(str(own))
 
 
 class LoadedKernel(CheckedCall):

@@ -40,6 +40,25 @@ def write_loadable(executable: Any, stem: Path) -> str:
     return f"{stem}.so"
 
 
+def write_sendable(executable: Any, stem: Path, triple: str) -> str:
+    """Write a compiled module as what TVM's server on a machine of ``triple`` loads; its path.
+
+    A shared library where a linker for that machine is here, else an object: the server then has
+    its own compiler link it.
+
+    Raises:
+        BuildError: the linker refused.
+    """
+    isa = triple.split("-")[0]
+    names = ("ld", "ld.lld") if isa == _host_isa() else (f"{isa}-linux-gnu-ld", "ld.lld")
+    linker = next(filter(None, map(shutil.which, names)), None) if "linux" in triple else None
+    executable.mod.write_to_file(f"{stem}.o", "o")
+    if linker is None:
+        return f"{stem}.o"
+    _run([linker, "-shared", "-o", f"{stem}.so", f"{stem}.o"])
+    return f"{stem}.so"
+
+
 def export_library(executable: Any, path: Path, isa: str, symbol: str, text: str) -> None:
     """Write a shared library: the module's code for ``isa``, ``text`` as the C string ``symbol``.
 

@@ -2,13 +2,19 @@
 
 Only numpy and TVM's small runtime are imported here, not the compiler: a worker starts in a tenth
 of a second, and a kernel that runs in it needs no tuner.
+
+Times are of one of two kinds. Warm: calls one after another, whose operands lie wherever the call
+before left them. Cold: before each call every thread reads more than the caches hold, outside of
+what is timed.
 """
 
 from __future__ import annotations
 
+import statistics
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,7 +25,9 @@ from anatune.codegen.library import load_module, load_runtime
 from anatune.codegen.operands import CPU, Slot
 from anatune.errors import VerificationError
 from anatune.measure import verify
+from anatune.measure.flush import Flush
 from anatune.measure.inputs import forget, operands, strayed, untouched
+from anatune.measure.runner import Loadable
 from anatune.workload import Matmul, Tensor
 from anatune.workload.expression import OUT
 
@@ -41,19 +49,30 @@ def time_batches(
     return struct.unpack(f"{batches}d", bytes(timed(*arguments)))
 
 
-Loadable = tuple[str, Tensor | None]
-"""File of a kernel, and its B packed ahead of time, None where it takes B as it is."""
+SLICES = 16
+"""Parts of a batch that are timed apart, where it has so many calls; their median is the sample, so
+that an interruption of some of them is not seen."""
+
+COLD_CALLS = 5
+"""Calls of a cold sample at most: emptying the caches takes far longer than most of them."""
 
 
 class Bench:
-    """Kernels of one workload, with the operands that they share."""
+    """Kernels of one workload, with the operands that they share.
 
-    def __init__(self, workload: Matmul) -> None:
+    Args:
+        flush: given where times are to be cold.
+    """
+
+    def __init__(self, workload: Matmul, flush: Flush | None = None) -> None:
         load_runtime()
         self.workload = workload
         self.inputs = operands(workload)
         self.c = untouched(workload.output)
         self.ready: dict[Loadable, tuple[Any, list[Any]]] = {}
+        self.flush = flush
+        self.flush_arrays = () if flush is None else flush.arrays()
+        self.empty_caches: Callable[[], Any] | None = None
 
     def check(self, kernel: Loadable) -> str:
         """Run a kernel once and compare; "" or what is wrong with its result."""
@@ -75,19 +94,41 @@ class Bench:
         calls = 1
         while True:
             seconds = calls * self.sample(kernel, calls)
+            if self.flush is not None:
+                return max(1, min(COLD_CALLS, int(batch_s / max(seconds, 1e-9))))
             if seconds >= batch_s / 2:
                 return max(1, round(calls * batch_s / seconds))
             calls *= 2
 
     def sample(self, kernel: Loadable, calls: int) -> float:
-        """Seconds per call over a batch of ``calls``; before several, one is not counted."""
+        """Seconds per call: the median of up to `SLICES` parts of a batch of ``calls``."""
+        module, arguments = self._ready(kernel)
+        if self.flush is not None:
+            return self._cold(module[ENTRY], arguments, calls)
+        return statistics.median(self._parts(kernel, calls, min(SLICES, calls)))
+
+    def mean(self, kernel: Loadable, calls: int) -> float:
+        """Seconds per call, on average over a batch of ``calls``."""
+        return self._parts(kernel, calls, 1)[0]
+
+    def _parts(self, kernel: Loadable, calls: int, slices: int) -> tuple[float, ...]:
+        """Seconds per call of each part of a batch; before several calls, one is not counted."""
         module, arguments = self._ready(kernel)
         if calls == 1:  # long enough to fill the caches for itself
-            main = module[ENTRY]
-            start = time.perf_counter()
-            main(*arguments)
-            return time.perf_counter() - start
-        return time_batches(module, arguments, calls=calls, batches=1)[0]
+            return (_timed(module[ENTRY], arguments),)
+        return time_batches(module, arguments, calls=calls // slices, batches=slices)
+
+    def _cold(self, main: Any, arguments: Sequence[Any], calls: int) -> float:
+        assert self.flush is not None
+        if self.empty_caches is None:
+            read = load_module(self.flush.path)[ENTRY]
+            arrays = [tvm_ffi.from_dlpack(array) for array in self.flush_arrays]
+            self.empty_caches = partial(read, *arrays)
+        times = []
+        for _ in range(calls):
+            self.empty_caches()
+            times.append(_timed(main, arguments))
+        return statistics.median(times)
 
     def _ready(self, kernel: Loadable) -> tuple[Any, list[Any]]:
         """Module and arguments; made again in a worker that replaces one which died."""
@@ -102,6 +143,12 @@ class Bench:
             arguments = [tvm_ffi.from_dlpack(x) for x in (*given.values(), c)]
             self.ready[kernel] = module, arguments
         return self.ready[kernel]
+
+
+def _timed(main: Any, arguments: Sequence[Any]) -> float:
+    start = time.perf_counter()
+    main(*arguments)
+    return time.perf_counter() - start
 
 
 def _packed(module: Any, b: np.ndarray, packed: Tensor) -> np.ndarray:

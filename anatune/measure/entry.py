@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from anatune.plan import Estimate, Plan
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A plan that is to be measured, and what the model says of it.
+    """A plan that is to be measured, and what the model says of it; two of one plan are equal.
 
     Attributes:
         predicted: None where the model has no terms for the plan.
@@ -17,8 +17,8 @@ class Entry:
     """
 
     plan: Plan
-    predicted: Estimate | None = None
-    engine: str = "model"
+    predicted: Estimate | None = field(default=None, compare=False)
+    engine: str = field(default="model", compare=False)
 
     @property
     def predicted_s(self) -> float:

@@ -27,6 +27,15 @@ def available_bytes() -> int | None:
         return None
 
 
+def resident_bytes(pid: int) -> int | None:
+    """Memory that a process holds, shared pages included; None where the system does not tell."""
+    try:
+        with open(f"/proc/{pid}/statm", encoding="ascii") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, IndexError):
+        return None
+
+
 def needed_bytes(workload: Matmul) -> int:
     """Memory in which ``workload`` can be measured and its result checked."""
     tensors = (workload.output, *workload.operands.values())

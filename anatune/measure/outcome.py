@@ -12,7 +12,7 @@ from anatune.units import TIME
 UNSTABLE_SPREAD = 0.10
 """Spread over median above which a timing is called unstable: pyperf's threshold for a warning."""
 
-CALM = 0.03
+CALM = 0.06
 """Share by which the reference kernel may be slower than on the quiet machine around a sample that
 counts as undisturbed: below what a neighbour on a shared cache takes, above a timer's noise."""
 

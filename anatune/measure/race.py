@@ -1,133 +1,263 @@
-"""The measured pass: a few plans, in the model's order, timed side by side (rank 6)."""
+"""The measured pass: waves of candidates, then a final between the best (rank 6)."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, nullcontext
+from math import inf
+from typing import Any
 
-from anatune.errors import WorkerError
 from anatune.measure.budget import Budget
-from anatune.measure.outcome import Measurement, Outcome, Timing
+from anatune.measure.entry import Entry
+from anatune.measure.outcome import Measurement, Outcome
 from anatune.measure.runner import Runner
-from anatune.plan import GemmPlan
-
-BATCH_S = 0.004
-"""Length of a timed batch, seconds: over pyperf's limit of 1 ms, under which it warns."""
+from anatune.measure.settle import choose, is_settled
+from anatune.measure.track import Track
+from anatune.units import TIME
 
 HEAT_ROUNDS = 3
-"""Rounds in which every plan runs before the slow ones are let go."""
+"""Undisturbed samples of each candidate of a wave."""
 
-FINAL_ROUNDS = 9
-"""Rounds after which the final ends."""
+MEND_ROUNDS = 12
+"""Rounds at most in which disturbed samples are taken again."""
 
-KEEP_WITHIN = 0.05
-"""A plan slower than the best by more than this share is let go."""
+HOPELESS = 1.5
+"""Times the best one's time: a candidate that takes longer has one sample, and no second."""
 
-FINALISTS = 3
+KEEP_WITHIN = 0.06
+"""A plan slower than the best by more than this share takes no part in the final."""
+
+FINALISTS = 4
 """Plans that run in the final."""
 
-PREPARE_SHARE = 0.5
-"""Share of the budget's seconds after which no further plan is built."""
+FINAL_ROUNDS = 25
+"""Undisturbed rounds after which the final ends, settled or not."""
+
+PREPARE_SHARE = 0.7
+"""Share of the time that a wave has after which no further plan of it is built."""
+
+FINAL_SHARE = 0.2
+"""Share of the budget's seconds that is left to the final."""
+
+DISTURBED = "others used the machine: tune again while it is quiet, or with a larger budget"
+
+Cost = Callable[[Entry, float], float]
 
 
-@dataclass
-class Racer:
-    """A plan in the race."""
+class Race:
+    """Candidates come in waves; `finish` decides between the best.
 
-    rank: int
-    plan: GemmPlan
-    predicted_s: float
-    calls: int = 0  # of a batch; 0 until calibrated
-    samples: list[float] = field(default_factory=list)
+    Args:
+        runner: builds and runs.
+        budget: how many, how long.
+        clock, rest: tell the time and pass it, seconds.
+        tell: told what is going on.
+        journal: called with each measurement as soon as it stands, and again after the final.
+        alone: holds the machine while something is compiled or timed.
+        seen: what earlier runs of this pass measured, in the order in which they did.
+        spent_s: seconds of the budget that those took.
+        least_s: what no plan can be faster than, for those who watch; 0: not known.
+    """
+
+    def __init__(
+        self,
+        runner: Runner,
+        budget: Budget,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        rest: Callable[[float], Any] = time.sleep,
+        tell: Callable[[str], None] = lambda text: None,
+        journal: Callable[[Entry, Measurement], None] = lambda entry, measurement: None,
+        alone: Callable[[], AbstractContextManager[Any]] = nullcontext,
+        seen: Sequence[tuple[Entry, Measurement]] = (),
+        spent_s: float = 0.0,
+        least_s: float = 0.0,
+    ) -> None:
+        self._runner, self._budget, self._clock = runner, budget, clock
+        self._tell, self._journal, self._alone = tell, journal, alone
+        self._track = Track(runner, clock, rest)
+        self._results = dict(seen)
+        self._start = clock() - spent_s
+        self._least_s = least_s
 
     @property
-    def timing(self) -> Timing:
-        return Timing(tuple(self.samples))
+    def measured(self) -> list[tuple[Entry, Measurement]]:
+        """All so far, in the order in which they came, those of earlier runs first."""
+        return list(self._results.items())
 
+    @property
+    def left(self) -> int:
+        """Candidates that the budget still has room for."""
+        return max(0, self._budget.candidates - len(self._results))
 
-def race(
-    plans: Sequence[tuple[GemmPlan, float]],
-    runner: Runner,
-    budget: Budget,
-    clock: Callable[[], float] = time.monotonic,
-    progress: Callable[[str], None] = lambda text: None,
-) -> list[Measurement]:
-    """Measure ``plans``, pairs of a plan and its predicted seconds, in the model's order.
+    @property
+    def over(self) -> bool:
+        """Whether the budget is spent, but for what the final needs."""
+        return not self.left or self._clock() >= self._until
 
-    Returns one Measurement per plan, in the same order; those that the budget did not reach are
-    `Outcome.SKIPPED`. Rounds are interleaved, so that a drift of the machine meets all plans alike.
-    """
-    end = clock() + budget.seconds
-    results = [Measurement(Outcome.SKIPPED, note="outside the budget")] * len(plans)
-    racers: list[Racer] = []
-    for rank, (plan, predicted_s) in enumerate(plans[: budget.candidates]):
-        if rank and clock() > end - (1 - PREPARE_SHARE) * budget.seconds:
-            break
-        progress(f"checking {rank + 1} of {min(len(plans), budget.candidates)}")
-        results[rank] = runner.prepare(plan, predicted_s)
-        if results[rank].outcome is Outcome.OK:
-            racers.append(Racer(rank, plan, predicted_s))
-    for racer in _run(racers, runner, end, clock, progress, results):
-        results[racer.rank] = Measurement(Outcome.OK, racer.timing)
-    return results
+    @property
+    def spent_s(self) -> float:
+        """Seconds since the pass began, those of earlier runs included."""
+        return self._clock() - self._start
 
+    @property
+    def best(self) -> Entry | None:
+        """The fastest so far; None before the first."""
+        close = self._close(lambda entry, seconds: seconds)
+        return min(close, key=self._median_s, default=None)
 
-def _run(
-    racers: list[Racer],
-    runner: Runner,
-    end: float,
-    clock: Callable[[], float],
-    progress: Callable[[str], None],
-    results: list[Measurement],
-) -> list[Racer]:
-    """Heats, then the final; racers whose worker failed are written to ``results`` and dropped."""
-    finished: list[Racer] = []
-    running = list(racers)
-    for number in range(FINAL_ROUNDS):
-        settled = number >= HEAT_ROUNDS and len(running) < 2
-        if settled or (number and clock() > end):
-            break
-        progress(f"timing round {number + 1} of {FINAL_ROUNDS}, {len(running)} plans")
-        for racer in list(running):
-            try:
-                _sample(racer, runner)
-            except WorkerError as error:
-                results[racer.rank] = Measurement(Outcome.RUN_ERROR, note=str(error))
-                running.remove(racer)
-        if number + 1 == HEAT_ROUNDS:
-            kept = _finalists(running)
-            finished += [r for r in running if r not in kept]
-            running = kept
-    return [r for r in finished + running if r.samples]
+    def measure(self, entries: Sequence[Entry]) -> list[Measurement]:
+        """Build, check and time ``entries``, as many as the budget has room for.
 
+        One measurement each; `Outcome.SKIPPED` for those that it has no room or time for.
+        """
+        new = [entry for entry in dict.fromkeys(entries) if entry not in self._results]
+        wave = new[: self.left]
+        try:
+            self._prepare(wave)
+            with self._alone():
+                self._heats(wave)
+        finally:  # after an interruption too: what was measured is kept
+            for entry in wave:
+                self._conclude(entry)
+        self._let_the_slow_go()
+        skipped = Measurement(Outcome.SKIPPED, note="outside the budget")
+        return [self._results.get(entry, skipped) for entry in entries]
 
-def _sample(racer: Racer, runner: Runner) -> None:
-    if not racer.calls:
-        racer.calls = runner.calibrate(racer.plan, BATCH_S, racer.predicted_s)
-    racer.samples.append(runner.sample(racer.plan, racer.calls, racer.predicted_s))
+    def finish(self, cost: Cost = lambda entry, seconds: seconds) -> Entry | None:
+        """The best candidate, by a final between those that are close; None where none works.
 
+        ``cost(entry, seconds)`` is what is made small. The final ends as soon as each is proven
+        slower than the leader or tied with it; of the tied, the first in the model's order is best.
+        """
+        finalists = self._close(cost)
+        if finalists:
+            self._prepare([entry for entry in finalists if entry not in self._track])
+        running = [entry for entry in finalists if entry in self._track]
+        if len(running) < 2:
+            return next(iter(running or finalists), None)
+        try:
+            with self._alone():
+                return self._final(running, cost)
+        finally:
+            for entry in running:
+                self._conclude(entry)
 
-def _finalists(running: list[Racer]) -> list[Racer]:
-    by_time = sorted(running, key=lambda r: r.timing.best_s)
-    limit = by_time[0].timing.best_s * (1 + KEEP_WITHIN) if by_time else 0.0
-    return [r for r in by_time[:FINALISTS] if r.timing.best_s <= limit]
+    @property
+    def _until(self) -> float:
+        """When the final begins."""
+        return self._start + (1 - FINAL_SHARE) * self._budget.seconds
 
+    def _prepare(self, wave: Sequence[Entry]) -> None:
+        """Build and check, until `PREPARE_SHARE` of the time is gone and one is ready."""
+        now = self._clock()
+        limit = now + PREPARE_SHARE * (self._until - now)
+        some = False
+        with self._alone():
+            for number, (entry, found) in enumerate(self._runner.prepare(wave), 1):
+                self._report(f"checked {number} of {len(wave)}")
+                if found.outcome is Outcome.OK:
+                    self._track.enter(entry, found.build_s)
+                    some = True
+                else:
+                    self._track.failed[entry] = found
+                if some and self._clock() > limit:
+                    break
 
-def winner(
-    measurements: Sequence[Measurement],
-    cost: Callable[[int, float], float] = lambda place, seconds: seconds,
-) -> int | None:
-    """Place of the best plan; a tie within the noise goes to the earlier one, the model's order.
+    def _heats(self, wave: Sequence[Entry]) -> None:
+        """`HEAT_ROUNDS` samples of each, and as many more as others spoiled."""
+        hopeless: set[Entry] = set()
+        for number in range(HEAT_ROUNDS + MEND_ROUNDS):
+            lacking = [e for e in wave if self._lacks_samples(e) and e not in hopeless]
+            mending = number >= HEAT_ROUNDS
+            if not lacking or (number and self._clock() > self._until):
+                return
+            if mending and not self._track.await_calm(self._until):
+                return
+            self._report(f"timing {len(lacking)}, {'again' if mending else f'round {number + 1}'}")
+            self._track.lap(lacking if number % 2 == 0 else lacking[::-1])
+            hopeless |= self._hopeless(wave)
 
-    ``cost(place, seconds)`` is what is made small. Only plans that ran to the end are compared: the
-    others were let go because they were slower.
-    """
-    timed = [(i, m.timing) for i, m in enumerate(measurements) if m.timing is not None]
-    if not timed:
-        return None
-    rounds = max(len(t.samples_s) for _, t in timed)
-    final = [(i, t) for i, t in timed if len(t.samples_s) == rounds]
-    best, timing = min(final, key=lambda item: cost(item[0], item[1].median_s))
-    limit = cost(best, timing.median_s + timing.spread_s)
-    return next(i for i, t in final if cost(i, t.median_s) <= limit)
+    def _lacks_samples(self, entry: Entry) -> bool:
+        timing = self._track.timing(entry)
+        return entry in self._track and (timing is None or len(timing.calm_s) < HEAT_ROUNDS)
+
+    def _hopeless(self, wave: Sequence[Entry]) -> set[Entry]:
+        timings = {entry: self._track.timing(entry) for entry in wave}
+        calm = {entry: t.median_s for entry, t in timings.items() if t is not None and t.calm_s}
+        best_s = min([*calm.values(), self._best_s])
+        return {entry for entry, seconds in calm.items() if seconds > HOPELESS * best_s}
+
+    def _final(self, running: Sequence[Entry], cost: Cost) -> Entry:
+        """Rounds of all finalists until `settle` has seen enough; who fails in it leaves it."""
+        rounds: list[list[float]] = []
+        end = self._start + self._budget.seconds
+        for number in range(FINAL_ROUNDS + MEND_ROUNDS):
+            if len(rounds) == FINAL_ROUNDS or (number and self._clock() > end):
+                break
+            self._report(f"final between {len(running)}, round {number + 1}")
+            quiet = self._track.await_calm(end)
+            self._track.lap(running if number % 2 == 0 else running[::-1])
+            alive = [entry for entry in running if entry in self._track]
+            if len(alive) < len(running):
+                return self._final(alive, cost) if len(alive) > 1 else [*alive, *running][0]
+            latest = [self._track.latest(entry) for entry in running]
+            if quiet and not all(timing.calm_s for timing in latest):
+                continue
+            rounds.append([cost(e, timing.median_s) for e, timing in zip(running, latest)])
+            if is_settled(list(zip(*rounds))):
+                break
+        return running[choose(list(zip(*rounds)))] if rounds else running[0]
+
+    def _close(self, cost: Cost) -> list[Entry]:
+        """Those that may be the best, in the model's order, as far as the heats tell."""
+        timed = [entry for entry, m in self._results.items() if m.timing is not None]
+        costs = {entry: cost(entry, self._median_s(entry)) for entry in timed}
+        best = sorted(costs, key=costs.__getitem__)[:FINALISTS]
+        close = [entry for entry in best if costs[entry] <= costs[best[0]] * (1 + KEEP_WITHIN)]
+        return sorted(close, key=lambda entry: (entry.predicted is None, entry.predicted_s))
+
+    def _let_the_slow_go(self) -> None:
+        close = self._close(lambda entry, seconds: seconds)
+        for entry, _ in self.measured:
+            if entry not in close:
+                self._track.leave(entry)
+
+    def _conclude(self, entry: Entry) -> None:
+        """Write down what is known of a candidate, if anything is."""
+        timing = self._track.timing(entry)
+        if entry in self._track.failed:
+            self._record(entry, self._track.failed[entry])
+        elif timing is not None:
+            doubtful = timing.unstable or timing.disturbed
+            outcome = Outcome.UNSTABLE if doubtful else Outcome.OK
+            note = DISTURBED if doubtful else ""
+            self._record(entry, Measurement(outcome, timing, note, self._track.build_s(entry)))
+
+    def _record(self, entry: Entry, measurement: Measurement) -> None:
+        if self._results.get(entry) != measurement:
+            self._results[entry] = measurement
+            self._journal(entry, measurement)
+
+    def _median_s(self, entry: Entry) -> float:
+        timing = self._results[entry].timing
+        return inf if timing is None else timing.median_s
+
+    @property
+    def _best_s(self) -> float:
+        """The least median so far; infinite before the first."""
+        return min(map(self._median_s, self._results), default=inf)
+
+    def _report(self, doing: str) -> None:
+        """One line: what is done, the best so far, what is left to gain, and the time left."""
+        parts = [doing]
+        if self._best_s < inf:
+            parts.append(f"best {TIME.show(self._best_s)}")
+            if self._least_s:
+                gain = max(0.0, 1 - self._least_s / self._best_s)
+                parts.append(f"at most {gain:.0%} to gain")
+        if self._budget.seconds < inf:
+            left = max(0.0, self._start + self._budget.seconds - self._clock())
+            parts.append(f"{left:.1f} s left")
+        self._tell(", ".join(parts))

@@ -20,7 +20,7 @@ from typing import Any
 
 from anatune.errors import WorkerError, last_line
 
-DIED, HUNG = "died", "hung"
+DIED, HUNG, GREEDY = "died", "hung", "killed"
 
 BLAS_THREADS = (
     "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS",
@@ -36,11 +36,16 @@ WITHOUT_TORCH = "TVM_FFI_DISABLE_TORCH_C_DLPACK"
 
 
 class WorkerFailure(WorkerError):
-    """The worker ended, or did not answer in time, while it served a request."""
+    """The worker ended, or was ended, while it served a request.
 
-    def __init__(self, how: str, why: str) -> None:
+    Attributes:
+        how: `DIED`, `HUNG` or `GREEDY`.
+        code: its exit status, or minus the signal that it died of, where it died.
+    """
+
+    def __init__(self, how: str, why: str, code: int = 0) -> None:
         super().__init__(f"worker {how}: {why}")
-        self.how = how
+        self.how, self.code = how, code
 
 
 class Worker:
@@ -90,22 +95,14 @@ class Worker:
         self._complaints.close()
 
     def _spawn(self) -> None:
-        root = str(Path(__file__).resolve().parents[2])
-        code = (  # without the entry '': modules in the current folder are not the worker's
-            f"import sys; sys.path[:] = [{root!r}] + [p for p in sys.path if p]; "
-            "from anatune.measure.worker import serve; serve()"
-        )
-        pools = {"TVM_NUM_THREADS": str(self._threads), "TVM_BIND_THREADS": "0"}
-        pools.update(dict.fromkeys(BLAS_THREADS, "1"))
-        pools[WITHOUT_TORCH] = "1"
         self._complaints = tempfile.TemporaryFile()
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", code],
+                python("from anatune.measure.worker import serve; serve()"),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._complaints,
-                env={**os.environ, **pools},
+                env=environment(self._threads),
             )
         except OSError as error:
             raise WorkerError(f"worker: cannot be started: {error}") from None
@@ -120,7 +117,7 @@ class Worker:
             pickle.dump(message, self._process.stdin)
             self._process.stdin.flush()
         except OSError:
-            raise self._failure(DIED, self._last_words()) from None
+            raise self._death() from None
 
     def _receive(self, timeout_s: float) -> Any:
         try:
@@ -128,23 +125,23 @@ class Worker:
         except queue.Empty:
             raise self._failure(HUNG, f"no answer in {timeout_s:.0f} s") from None
         if answer is None:
-            raise self._failure(DIED, self._last_words())
+            raise self._death()
         status, value = answer
         if status == "error":
             raise WorkerError(value)
         return value
 
-    def _failure(self, how: str, why: str) -> WorkerFailure:
+    def _failure(self, how: str, why: str, code: int = 0) -> WorkerFailure:
         self.kill()
-        return WorkerFailure(how, why)
+        return WorkerFailure(how, why, code)
 
-    def _last_words(self) -> str:
+    def _death(self) -> WorkerFailure:
         if self._process is None:  # another thread has ended it
-            return "killed while it served"
+            return WorkerFailure(DIED, "killed while it served")
         code = self._process.wait()
         self._complaints.seek(0)
         said = last_line(self._complaints.read().decode(errors="replace"))
-        return f"exit status {code}" + (f", {said}" if said else "")
+        return self._failure(DIED, exit_text(code, said), code)
 
 
 def _read_all(stream: Any, answers: queue.Queue[Any]) -> None:
@@ -160,33 +157,68 @@ def serve() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a kernel prints must not mix with the answers
-    _die_with_parent()
-    served: Any = None
-    error: str | None = None
-    factory, arguments = pickle.load(sys.stdin.buffer)
-    try:
-        module, name = factory.split(":")
-        served = getattr(__import__(module, fromlist=[name]), name)(*arguments)
-    except Exception as problem:  # told with the first answer
-        error = _one_line(problem)
+    die_with_parent()
+    served, error = make(*pickle.load(sys.stdin.buffer))
     while True:
         try:
             method, arguments = pickle.load(sys.stdin.buffer)
         except EOFError:
             return
-        try:
-            answer = ("error", error) if error else ("ok", getattr(served, method)(*arguments))
-        except Exception as problem:  # whatever the method raised is the answer
-            answer = ("error", _one_line(problem))
-        pickle.dump(answer, answers)
+        pickle.dump(attempt(served, error, method, arguments), answers)
         answers.flush()
+
+
+def python(command: str) -> list[str]:
+    """The command line of a Python process that runs ``command`` and finds this anatune.
+
+    Without the entry '' in its path: modules in the current folder are not the worker's.
+    """
+    root = str(Path(__file__).resolve().parents[2])
+    start = f"import sys; sys.path[:] = [{root!r}] + [p for p in sys.path if p]; "
+    return [sys.executable, "-c", start + command]
+
+
+def environment(threads: int) -> dict[str, str]:
+    """The environment of a worker with ``threads`` in TVM's pool and one in each library's."""
+    pools = {"TVM_NUM_THREADS": str(threads), "TVM_BIND_THREADS": "1", WITHOUT_TORCH: "1"}
+    return {**os.environ, **pools, **dict.fromkeys(BLAS_THREADS, "1")}
+
+
+def make(factory: str, arguments: tuple[Any, ...]) -> tuple[Any, str | None]:
+    """The object that ``factory`` makes, or None and why there is none."""
+    try:
+        module, name = factory.split(":")
+        return getattr(__import__(module, fromlist=[name]), name)(*arguments), None
+    except Exception as problem:  # told with the first answer
+        return None, _one_line(problem)
+
+
+def attempt(
+    served: Any, error: str | None, method: str, arguments: tuple[Any, ...]
+) -> tuple[str, Any]:
+    """What a request is answered with; whatever the method raises is the answer."""
+    if error is not None:
+        return "error", error
+    try:
+        return "ok", getattr(served, method)(*arguments)
+    except Exception as problem:
+        return "error", _one_line(problem)
+
+
+def exit_text(code: int, said: str) -> str:
+    """How a process ended, in words: the signal by name, and the last thing that it said."""
+    try:
+        how = signal.Signals(-code).name if code < 0 else f"exit status {code}"
+    except ValueError:
+        how = f"signal {-code}"
+    return how + (f", {said}" if said else "")
 
 
 def _one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {last_line(error) or 'no message'}"
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """On Linux, be killed when the parent ends, also in the middle of a hanging kernel."""
     if sys.platform == "linux":
         import ctypes

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from anatune.errors import CacheError, IllegalPlan
+from anatune.errors import CacheError, IllegalPlan, OptionError, require
 from anatune.hwprofile.kept import CACHE_ENVIRONMENT, cache_folder
 from anatune.records.line import Line, State
 from anatune.records.lines_file import (
@@ -36,6 +36,22 @@ def default_path() -> Path:
     import platformdirs  # only needed where the environment says nothing
 
     return Path(platformdirs.user_data_dir("anatune", appauthor=False)) / FILE_NAME
+
+
+def open_store(database: object) -> Store | None:
+    """The store that a user means: None is their own, False is none.
+
+    Raises:
+        OptionError: neither these, nor a path, nor a `Store`.
+    """
+    if database is False:
+        return None
+    if database is None or isinstance(database, (str, os.PathLike)):
+        return Store(database)
+    why = f"database = {database!r}: None, False, the path of a file, or a Store"
+    require(isinstance(database, Store), why, OptionError)
+    assert isinstance(database, Store)
+    return database
 
 
 class Store:

@@ -14,10 +14,10 @@ from typing import Any
 from anatune.errors import OptionError, WorkerError, require
 from anatune.hwprofile import Profile
 from anatune.machine import cpu_only
-from anatune.measure.outcome import Outcome
-from anatune.measure.runner import LocalRunner
+from anatune.measure.outcome import Measurement
+from anatune.measure.stand import Stand
 from anatune.measure.worker import Worker
-from anatune.plan import CodeTarget, GemmPlan
+from anatune.plan import CodeTarget, Plan
 from anatune.report.competitors.entries import Choice, Request
 from anatune.report.competitors.registry import find
 from anatune.report.turns import Entrant, fastest, take_turns
@@ -71,7 +71,7 @@ class LeftOut:
 class Comparison:
     """All rows for one plan; ours first. ``tried`` has the heats of the settings that lost."""
 
-    plan: GemmPlan
+    plan: Plan
     rows: tuple[Row, ...]
     tried: tuple[Row, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
@@ -114,8 +114,7 @@ def runnable_here(target: Any, progress: Tell = lambda text: None) -> Profile:
 
 
 def compare(
-    plan: GemmPlan,
-    predicted_s: float,
+    plan: Plan,
     threads: int | None = None,
     progress: Tell = lambda text: None,
     rounds: int = FINAL_ROUNDS,
@@ -128,7 +127,6 @@ def compare(
     """Time the kernel of ``plan`` beside the installed libraries, each with its best setting.
 
     Args:
-        predicted_s: what the model says of the plan; bounds how long it is waited for.
         threads: threads of the libraries; None: as many as the plan, which may leave some idle.
         rounds: rounds of the final.
         libraries: names of `registry.LIBRARIES`; all by default.
@@ -142,13 +140,13 @@ def compare(
             something else, or does not run.
     """
     require(rounds >= 1, f"rounds = {rounds}: at least 1", OptionError)
-    threads = threads or plan.grid.threads
+    threads = threads or plan.threads
     request = Request(workload=plan.workload, target=plan.target, threads=threads)
     found, refused = find(request, libraries, metaschedule)
     left_out = [LeftOut(name, why) for name, why in refused.items()]
     tried: list[Row] = []
     with ExitStack() as stack:
-        ours = _start_ours(plan, predicted_s, stack)
+        ours = _start_ours(plan, stack)
         ours.tuning_s = tuning_s
         final = [ours]
         for name, choices in found.items():
@@ -212,12 +210,11 @@ def probed_peak(profile: Profile | None, request: Request) -> float | None:
     return dict(probed).get(request.workload.dtype)
 
 
-def _start_ours(plan: GemmPlan, predicted_s: float, stack: ExitStack) -> Entrant:
-    local = stack.enter_context(LocalRunner(plan))
-    ready = local.prepare(plan, predicted_s)
-    why = f"plan {plan}: {ready.outcome.value}: {ready.note}"
-    require(ready.outcome is Outcome.OK, why, ready.outcome.error)
-    return Entrant(OURS, "tuned", lambda calls: local.sample(plan, calls, predicted_s))
+def _start_ours(plan: Plan, stack: ExitStack) -> Entrant:
+    ready = stack.enter_context(Stand([plan])).ready([plan])[plan]
+    if isinstance(ready, Measurement):
+        raise ready.outcome.error(f"plan {plan}: {ready.outcome.value}: {ready.note}")
+    return Entrant(OURS, "tuned", ready)
 
 
 def _play_final(final: Sequence[Entrant], rounds: int) -> None:

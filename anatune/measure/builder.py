@@ -1,0 +1,193 @@
+"""Candidates are compiled in processes that may die, one for each core at once (rank 6)."""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from anatune.errors import WorkerError
+from anatune.hwprofile import Profile
+from anatune.measure.entry import Entry
+from anatune.measure.flush import CHAINS, DTYPE, Flush, flushed_bytes
+from anatune.measure.nursery import Cell, Nursery
+from anatune.measure.outcome import Measurement, Outcome
+from anatune.measure.worker import DIED, HUNG, Worker, WorkerFailure
+from anatune.plan import CodeTarget, Plan, read_plan
+from anatune.workload.dtypes import ELEMENT_BYTES
+
+PATIENCE_S = 60.0
+"""Time that a compilation may always take, seconds: hundreds of times what it takes."""
+
+PATIENCE_FACTOR = 50.0
+"""Times the median of those before, for machines and plans that are slower still."""
+
+
+@dataclass(frozen=True)
+class Built:
+    """A kernel that can be loaded: its file, and what compiling took; 0 where it was at hand."""
+
+    path: str
+    build_s: float = 0.0
+
+
+class KernelCache(Protocol):
+    """Kernels that were built and found right before."""
+
+    def get(self, plan: Plan) -> Path | None: ...
+
+    def put(self, plan: Plan, library: Path) -> Path | None: ...
+
+
+class Compiler:
+    """Inside the builder's process: TVM, imported once for all forks."""
+
+    def __init__(self) -> None:
+        from anatune.codegen import build
+
+        self._build = build.build
+
+    def compile(self, plan: str, stem: str) -> str:
+        """Write the kernel of a plan in JSON to a file named from ``stem``; its path."""
+        from anatune.codegen.link import write_loadable
+
+        return write_loadable(self._build(read_plan(plan)).executable, Path(stem))
+
+    def compile_flush(
+        self, target: CodeTarget, lanes: int, threads: int, size: int, stem: str
+    ) -> Flush:
+        """Write the probe that reads ``size`` bytes, shared out to ``threads``, to empty caches."""
+        from anatune.codegen.link import write_loadable
+        from anatune.codegen.probes import Probe, build_probe
+
+        step = lanes * CHAINS
+        elements = -(-size // (ELEMENT_BYTES[DTYPE] * threads * step)) * step
+        probe = Probe("read", DTYPE, lanes, threads, chains=CHAINS, elements=elements)
+        path = write_loadable(build_probe(probe, target), Path(stem))
+        return Flush(path, probe.data_elements, probe.out_elements)
+
+
+class Builder:
+    """Builds plans in parallel, in processes that are replaced when one dies; a context manager.
+
+    Its process starts on the first compilation, as starting takes half a second.
+
+    Args:
+        jobs: compilations at once.
+        cache: where kernels are looked for before they are built; None: nowhere.
+        memory_bytes: memory that a compilation may take; None: all.
+    """
+
+    def __init__(
+        self, jobs: int, cache: KernelCache | None = None, memory_bytes: float | None = None
+    ) -> None:
+        self._jobs, self._cache, self._memory_bytes = max(1, jobs), cache, memory_bytes
+        self._nursery: Nursery | None = None
+        self._numbers = itertools.count()
+        self._idle: list[Cell | Worker] = []  # its append and pop are atomic
+        self._taken_s: list[float] = []
+        self.built: dict[Plan, Built] = {}
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Builder:
+        self._folder = tempfile.TemporaryDirectory(prefix="anatune-")
+        return self
+
+    def __exit__(self, *reason: object) -> None:
+        for cell in self._idle:
+            cell.kill()
+        if self._nursery is not None:
+            self._nursery.__exit__(*reason)
+        self._folder.cleanup()
+
+    def warm_up(self) -> None:
+        """Start the process that holds the compiler, so that it is ready when it is needed."""
+        with self._lock:
+            if self._nursery is None:
+                factory = "anatune.measure.builder:Compiler"
+                nursery = Nursery(factory, (), memory_bytes=self._memory_bytes)
+                self._nursery = nursery.__enter__()
+
+    def build(self, entries: Sequence[Entry]) -> Iterator[tuple[Entry, Built | Measurement]]:
+        """Each entry with its kernel, or with what went wrong, as they get ready."""
+        at_hand = {entry: self._cached(entry) for entry in entries}
+        for entry, kernel in at_hand.items():
+            if kernel is not None:
+                self.built[entry.plan] = kernel
+                yield entry, kernel
+        missing = [entry for entry, kernel in at_hand.items() if kernel is None]
+        if not missing:
+            return
+        self.warm_up()
+        pool = ThreadPoolExecutor(min(self._jobs, len(missing)))
+        try:
+            jobs: dict[Future[Built | Measurement], Entry] = {}
+            for entry in missing:
+                jobs[pool.submit(self._compile, entry)] = entry
+            for job in as_completed(jobs):
+                yield jobs[job], job.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def flush(self, profile: Profile, threads: int) -> Flush:
+        """What empties the caches of ``profile`` on ``threads``. Raises WorkerError."""
+        self.warm_up()
+        assert self._nursery is not None
+        target, lanes = CodeTarget.of(profile.target), profile.core.lanes(ELEMENT_BYTES[DTYPE])
+        stem = str(Path(self._folder.name) / "flush")
+        size = flushed_bytes(profile)
+        with self._nursery.cell() as cell:
+            arguments = (target, lanes, threads, size, stem)
+            made: Flush = cell.call("compile_flush", *arguments, timeout_s=PATIENCE_S)
+            return made
+
+    def path(self, plan: Plan) -> Path:
+        """Where the kernel of ``plan`` lies, which was built or at hand."""
+        return Path(self.built[plan].path)
+
+    def keep(self, plan: Plan) -> None:
+        """Put a kernel that was found right where the next run looks for it."""
+        built = self.built[plan]
+        if self._cache is not None and built.build_s:
+            self._cache.put(plan, Path(built.path))
+
+    def _cached(self, entry: Entry) -> Built | None:
+        found = None if self._cache is None else self._cache.get(entry.plan)
+        return None if found is None else Built(str(found))
+
+    def _compile(self, entry: Entry) -> Built | Measurement:
+        assert self._nursery is not None
+        # Each name is used once: the loader hands out a library that it has open by its name.
+        stem = Path(self._folder.name) / f"kernel{next(self._numbers)}"
+        start = time.perf_counter()
+        try:
+            cell = self._idle.pop() if self._idle else self._nursery.cell()
+            text, patience_s = entry.plan.to_json(), self._patience_s()
+            path = cell.call("compile", text, str(stem), timeout_s=patience_s)
+        except WorkerFailure as error:
+            return Measurement(_how(error), note=f"compiling: {error}")
+        except WorkerError as error:
+            return Measurement(Outcome.COMPILE_ERROR, note=str(error))
+        self._idle.append(cell)  # what a first compilation looks up is known to the next
+        taken_s = time.perf_counter() - start
+        self._taken_s.append(taken_s)
+        built = self.built[entry.plan] = Built(str(path), taken_s)
+        return built
+
+    def _patience_s(self) -> float:
+        usual_s = statistics.median(self._taken_s) if self._taken_s else 0.0
+        return max(PATIENCE_S, PATIENCE_FACTOR * usual_s)
+
+
+def _how(failure: WorkerFailure) -> Outcome:
+    """A compiler that dies did not compile; one that hangs or eats the memory is named so."""
+    if failure.how == DIED:
+        return Outcome.COMPILE_ERROR
+    return Outcome.TIMEOUT if failure.how == HUNG else Outcome.KILLED
