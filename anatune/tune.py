@@ -20,6 +20,7 @@ from anatune.measure.outcome import Measurement, Outcome
 from anatune.measure.race import Race
 from anatune.measure.runner import LocalRunner, Runner
 from anatune.model import candidates as model
+from anatune.model.estimate import peak_seconds
 from anatune.plan import CodeTarget, GemmPlan
 from anatune.records import Effort, Journal, Kernels, Origin, Pass, ProfileId, open_store
 from anatune.result import Candidate, Result
@@ -112,6 +113,7 @@ def tune(
                 race = Race(
                     runner, limit, tell=progress, journal=journal.measured, alone=alone,
                     seen=journal.seen, spent_s=journal.spent_s,
+                    least_s=peak_seconds(profile, workload, this.threads),
                 )  # fmt: skip
                 chosen = _raced(race, find, journal, limit, profile, this, objective)
                 seen = race.measured

@@ -19,7 +19,7 @@ from anatune import api
 from anatune.errors import IllegalPlan
 from anatune.hwprofile import Profile, load_profile, profiles
 from anatune.model.candidates import OBJECTIVES, best, check_plan, rank, shortlist
-from anatune.model.estimate import predict
+from anatune.model.estimate import peak_seconds, predict
 from anatune.model.machine import machine as cached_machine
 from anatune.plan import CacheBlocks, Estimate, GemmPlan, Storage, ThreadGrid
 from anatune.workload import Matmul, matmul
@@ -79,6 +79,15 @@ def test_every_machine_has_a_plan_for_every_shape(name, w, data):
     assert all(math.isfinite(x) and x >= 0 for x in numbers)
     assert estimate.seconds > 0 and estimate.cycles > 0
     assert 0 < estimate.peak_fraction <= 1
+    assert peak_seconds(profile, w, threads or profile.usable_threads) <= estimate.seconds
+
+
+@few
+@given(SHAPES, st.sampled_from(SMALL))
+def test_peak_seconds_are_what_the_peak_fraction_is_of(w, name):
+    plan, estimate = pick(machine(name), w)
+    least = peak_seconds(machine(name), w, plan.grid.threads)
+    assert least == pytest.approx(estimate.seconds * estimate.peak_fraction)
 
 
 @few

@@ -10,7 +10,8 @@ from anatune.model.energy import joules
 from anatune.model.machine import Machine, machine
 from anatune.model.traffic import Extents, Panels, Traffic, traffic
 from anatune.model.work import rate_of, work_of
-from anatune.plan import Estimate, GemmPlan, Storage
+from anatune.plan import CodeTarget, Estimate, GemmPlan, Storage, arithmetics
+from anatune.workload import Matmul
 from anatune.workload.dtypes import ELEMENT_BYTES
 
 LINK_SHARE = 0.9
@@ -67,6 +68,15 @@ def predict(profile: Profile, plan: GemmPlan) -> Estimate:
     terms = {name: x.products * c for name, c in {**ports, **data, **added}.items()}
     shown = {name: c for name, c in {**terms, **once}.items() if c or name not in RARE}
     return _estimate(plan, here, x.products * each + sum(once.values()), shown, moved)
+
+
+def peak_seconds(profile: Profile, workload: Matmul, threads: int) -> float:
+    """Time of the multiply-adds alone, by all of ``threads`` and the arithmetic that does most."""
+    here = machine(profile, threads)
+    able = arithmetics(workload, CodeTarget.of(profile.target))
+    lanes = profile.core.lanes(ELEMENT_BYTES[workload.accumulator])
+    per_cycle = max(rate_of(each, here)[0] * each.group for each in able) * lanes * threads
+    return workload.flops / (2 * per_cycle * here.hz)
 
 
 def prefetch_pays(plan: GemmPlan, here: Machine) -> bool:
