@@ -198,7 +198,7 @@ class Race:
                 break
             self._report(f"final between {len(running)}, round {number + 1}")
             quiet = self._track.await_calm(end)
-            self._track.lap(running if number % 2 == 0 else running[::-1])
+            self._track.lap(running if number % 2 == 0 else running[::-1], renewed=True)
             alive = [entry for entry in running if entry in self._track]
             if len(alive) < len(running):
                 return self._final(alive, cost) if len(alive) > 1 else [*alive, *running][0]

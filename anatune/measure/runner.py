@@ -1,9 +1,9 @@
-"""Where candidates are built, checked and timed: processes here, or a recording (rank 6)."""
+"""Where candidates are built, checked and timed: processes of this machine (rank 6)."""
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from anatune.codegen.operands import packed_b
@@ -45,6 +45,14 @@ class Runner(Protocol):
         """Seconds per call over a batch of ``calls``. Raises WorkerError where that fails."""
         ...
 
+    def pace(self, entry: Entry, calls: int) -> float:
+        """`sample` in a process that nothing else uses and that is not renewed: the reference."""
+        ...
+
+    def renew(self, entry: Entry) -> None:
+        """Have the entry run in memory that lies elsewhere. Raises WorkerError."""
+        ...
+
     def let_go(self, entry: Entry) -> None:
         """The entry is not timed any more: what it holds may be freed."""
         ...
@@ -75,13 +83,14 @@ class LocalRunner:
         self._nursery = Nursery(factory, (workload, flush), threads, memory_bytes)
         self._builder, self._start_s = builder, start_s
         self._cells: dict[Plan, tuple[Cell | Worker, Loadable]] = {}
+        self._paces: dict[Plan, tuple[Cell | Worker, Loadable]] = {}
 
     def __enter__(self) -> LocalRunner:
         self._nursery.__enter__()
         return self
 
     def __exit__(self, *reason: object) -> None:
-        for cell, _ in self._cells.values():
+        for cell, _ in (*self._cells.values(), *self._paces.values()):
             cell.kill()
         self._nursery.__exit__(*reason)
 
@@ -98,15 +107,22 @@ class LocalRunner:
         return int(cell.call("calibrate", loadable, batch_s, timeout_s=timeout_s))
 
     def sample(self, entry: Entry, calls: int) -> float:
-        timeout_s = self._patience_s(calls * entry.predicted_s)
+        return self._timed("sample", self._cells[entry.plan], entry, calls)
+
+    def pace(self, entry: Entry, calls: int) -> float:
+        if entry.plan not in self._paces:
+            self._paces[entry.plan] = self._nursery.cell(), self._cells[entry.plan][1]
+        return self._timed("sample", self._paces[entry.plan], entry, calls)
+
+    def renew(self, entry: Entry) -> None:
+        """Go on in a new process: where its pages lie is drawn anew."""
         cell, loadable = self._cells[entry.plan]
-        return float(cell.call("sample", loadable, calls, timeout_s=timeout_s))
+        cell.kill()
+        self._cells[entry.plan] = self._nursery.cell(), loadable
 
     def mean(self, entry: Entry, calls: int) -> float:
         """`sample`, with nothing left out: the average, as other libraries are timed."""
-        timeout_s = self._patience_s(calls * entry.predicted_s)
-        cell, loadable = self._cells[entry.plan]
-        return float(cell.call("mean", loadable, calls, timeout_s=timeout_s))
+        return self._timed("mean", self._cells[entry.plan], entry, calls)
 
     def let_go(self, entry: Entry) -> None:
         if entry.plan in self._cells:
@@ -114,22 +130,32 @@ class LocalRunner:
 
     def _check(self, entry: Entry, built: Built) -> Measurement:
         loadable = built.path, packed_b(entry.plan)
+        cell = self._nursery.cell()  # where that fails, no candidate is to blame
+        found = Measurement(Outcome.SKIPPED)
         try:
-            cell = self._nursery.cell()
-        except WorkerError as error:
-            return Measurement(Outcome.RUN_ERROR, note=str(error), build_s=built.build_s)
+            found = replace(self._first_run(cell, entry, loadable), build_s=built.build_s)
+        finally:  # also where the user interrupts
+            if found.outcome is not Outcome.OK:
+                cell.kill()
+        if found.outcome is Outcome.OK:
+            self.let_go(entry)  # a plan may be prepared again
+            self._cells[entry.plan] = cell, loadable
+            self._builder.keep(entry.plan)
+        return found
+
+    def _first_run(self, cell: Cell | Worker, entry: Entry, loadable: Loadable) -> Measurement:
         try:
             wrong = cell.call("check", loadable, timeout_s=self._patience_s(entry.predicted_s))
         except WorkerError as error:
-            cell.kill()
-            return Measurement(outcome_of(error), note=str(error), build_s=built.build_s)
-        if wrong:
-            cell.kill()
-            return Measurement(Outcome.WRONG_RESULT, note=wrong, build_s=built.build_s)
-        self.let_go(entry)  # a plan may be prepared again
-        self._cells[entry.plan] = cell, loadable
-        self._builder.keep(entry.plan)
-        return Measurement(Outcome.OK, build_s=built.build_s)
+            return Measurement(outcome_of(error), note=str(error))
+        return Measurement(Outcome.WRONG_RESULT if wrong else Outcome.OK, note=wrong)
+
+    def _timed(
+        self, how: str, where: tuple[Cell | Worker, Loadable], entry: Entry, calls: int
+    ) -> float:
+        cell, loadable = where
+        timeout_s = self._patience_s(calls * entry.predicted_s)
+        return float(cell.call(how, loadable, calls, timeout_s=timeout_s))
 
     def _patience_s(self, predicted_s: float) -> float:
         return self._start_s + HANG_FACTOR * predicted_s
@@ -141,40 +167,6 @@ def outcome_of(error: WorkerError) -> Outcome:
         return Outcome.RUN_ERROR
     if error.how == HUNG:
         return Outcome.TIMEOUT
-    if error.how == GREEDY or error.code == -signal.SIGKILL:
+    if error.how == GREEDY or error.signal == "SIGKILL":
         return Outcome.KILLED
-    return Outcome.ILLEGAL if error.code == -signal.SIGILL else Outcome.RUN_ERROR
-
-
-class ReplayRunner:
-    """Answers from recorded samples, so that a policy is tested without a device and a clock.
-
-    ``recorded`` maps a plan to its samples in seconds, taken in a circle, or to how it failed.
-    """
-
-    def __init__(self, recorded: Mapping[Plan, tuple[float, ...] | Measurement]) -> None:
-        self._recorded = recorded
-        self.asked: list[Plan] = []
-
-    def prepare(self, entries: Sequence[Entry]) -> Iterator[tuple[Entry, Measurement]]:
-        for entry in entries:
-            answer = self._recorded[entry.plan]
-            yield entry, answer if isinstance(answer, Measurement) else Measurement(Outcome.OK)
-
-    def calibrate(self, entry: Entry, batch_s: float) -> int:
-        samples = self._samples(entry.plan)
-        return max(1, round(batch_s / samples[0])) if samples[0] else 1
-
-    def sample(self, entry: Entry, calls: int) -> float:
-        samples = self._samples(entry.plan)
-        taken = self.asked.count(entry.plan)
-        self.asked.append(entry.plan)
-        return samples[taken % len(samples)]
-
-    def let_go(self, entry: Entry) -> None:
-        pass
-
-    def _samples(self, plan: Plan) -> tuple[float, ...]:
-        samples = self._recorded[plan]
-        assert not isinstance(samples, Measurement)
-        return samples
+    return Outcome.ILLEGAL if error.signal == "SIGILL" else Outcome.RUN_ERROR

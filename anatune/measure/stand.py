@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from anatune.measure.builder import Builder
+from anatune.measure.builder import Builder, KernelCache
 from anatune.measure.entry import Entry
 from anatune.measure.outcome import Measurement, Outcome
 from anatune.measure.runner import HANG_FACTOR, START_S, LocalRunner
@@ -20,12 +20,15 @@ class Stand:
     Args:
         plans: those that may be asked for.
         longest_s: what the slowest of them may take; bounds how long it is waited for.
+        cache: where kernels are looked for before they are built, and kept; None: nowhere.
     """
 
-    def __init__(self, plans: Sequence[Plan], longest_s: float = 0.0) -> None:
+    def __init__(
+        self, plans: Sequence[Plan], longest_s: float = 0.0, cache: KernelCache | None = None
+    ) -> None:
         threads = max(plan.threads for plan in plans)
         patience_s = START_S + HANG_FACTOR * longest_s
-        self._builder = Builder(jobs=threads)
+        self._builder = Builder(jobs=threads, cache=cache)
         self._runner = LocalRunner(plans[0].workload, threads, self._builder, start_s=patience_s)
 
     def __enter__(self) -> Stand:

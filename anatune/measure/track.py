@@ -69,6 +69,7 @@ class Track:
         self._racers: dict[Entry, Racer] = {}
         self._reference: Reference | None = None
         self._pace: Entry | None = None  # whose kernel is the reference
+        self._pace_calls = 0
         self._patience_s = CALM_PATIENCE_S
         self.failed: dict[Entry, Measurement] = {}
 
@@ -80,16 +81,20 @@ class Track:
         return entry in self._racers
 
     def leave(self, entry: Entry) -> None:
-        """It is not timed any more; the reference stays where it is."""
-        if entry in self._racers and entry != self._pace:
-            del self._racers[entry]
+        """It is not timed any more."""
+        if self._racers.pop(entry, None) is not None:
             self._runner.let_go(entry)
 
-    def lap(self, entries: Sequence[Entry]) -> None:
-        """A sample of each in turn; the first of all is the reference from then on."""
+    def lap(self, entries: Sequence[Entry], *, renewed: bool = False) -> None:
+        """A sample of each in turn; the kernel of the first of all is the reference from then on.
+
+        ``renewed``: each goes on in memory that lies elsewhere.
+        """
         for entry in entries:
             if entry in self._racers:
                 try:
+                    if renewed:
+                        self._runner.renew(entry)
                     self._time(entry)
                 except WorkerError as error:
                     self._fail(entry, error)
@@ -130,18 +135,17 @@ class Track:
             self._look()
         seconds = self._runner.sample(entry, racer.calls) if racer.calls else self._warm(racer)
         if self._reference is None:
-            self._pace, self._reference = entry, Reference(seconds, seconds * racer.calls)
-        reference, before = self._reference, self._reference.last_s
-        if entry == self._pace:
-            reference.count(seconds)
-        reference.worked(seconds * racer.calls, racer.add(seconds, before))
+            self._pace, self._pace_calls = entry, racer.calls
+            first = self._runner.pace(entry, racer.calls)
+            self._reference = Reference(first, first * racer.calls)
+        told = racer.add(seconds, self._reference.last_s)
+        self._reference.worked(seconds * racer.calls, told)
 
     def _look(self) -> None:
         """Take a sample of the reference."""
         assert self._reference is not None and self._pace is not None
         try:
-            calls = self._racers[self._pace].calls
-            self._reference.count(self._runner.sample(self._pace, calls))
+            self._reference.count(self._runner.pace(self._pace, self._pace_calls))
         except WorkerError as error:
             self._fail(self._pace, error)
 
@@ -158,7 +162,7 @@ class Track:
         return before
 
     def _fail(self, entry: Entry, error: WorkerError) -> None:
-        """Drop a candidate. With the reference's own, all samples beside it lose their meaning."""
+        """Drop a candidate. With the reference, all samples beside it lose their meaning."""
         self.failed[entry] = Measurement(outcome_of(error), note=str(error))
         self._racers.pop(entry, None)
         self._runner.let_go(entry)
