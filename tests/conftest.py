@@ -1,4 +1,4 @@
-"""What all tests share: no deadlines, a cache folder of their own, golden files, skips by ISA."""
+"""What all tests share: no deadlines, caches and records of their own, golden files, skips."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from traces import none_left
 
 # No example has a deadline: a busy machine may stall any of them. Each run draws the same ones, so
 # that a failure is of the change at hand; `--hypothesis-profile=roaming` draws others.
@@ -69,12 +70,34 @@ def cache_root(tmp_path_factory) -> Iterator[Path]:
 CACHES = count()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def module_folder(cache_root) -> Iterator[Path]:
+    """A cache folder of the fixtures that a module's tests share."""
+    folder = cache_root / f"module{next(CACHES)}"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(CACHE, str(folder))
+        yield folder
+
+
 @pytest.fixture(autouse=True)
 def cache_folder(cache_root, monkeypatch) -> Path:
-    """A cache folder of the test's own; nobody has made it yet."""
+    """A cache folder of the test's own, records and kernels included; nobody has made it yet."""
     folder = cache_root / f"test{next(CACHES)}"
     monkeypatch.setenv(CACHE, str(folder))
     return folder
+
+
+@pytest.fixture
+def nothing_left(monkeypatch, tmp_path_factory) -> Iterator[None]:
+    """Afterwards no process, thread, descriptor or temporary file may be left."""
+    with none_left(tmp_path_factory.mktemp("temporary"), monkeypatch):
+        yield
+
+
+@pytest.fixture
+def served(monkeypatch) -> None:
+    """Processes that are started find the modules beside the tests."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
 
 
 @pytest.fixture(scope="session")

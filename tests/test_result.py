@@ -188,14 +188,37 @@ def test_a_library_of_somebody_else_is_refused(result, tmp_path):
         at.load(other)
 
 
-def test_a_pickled_result_is_compiled_again_when_it_is_called(result):
+def test_a_pickled_result_brings_its_code_along(result, monkeypatch):
+    from anatune.codegen import build
+
+    monkeypatch.setattr(build, "build", lambda plan: pytest.fail("a kernel was built"))
     copy = pickle.loads(pickle.dumps(result))
     assert (copy.plan, copy.profile, copy.candidates) == (
         result.plan, result.profile, result.candidates,
     )  # fmt: skip
-    assert "_kernel" not in vars(copy)
+    assert "_loaded" not in vars(copy)
     np.testing.assert_array_equal(copy(*operands().values()), wanted())
-    assert "_kernel" in vars(copy)
+
+
+CALL = """
+import pickle, sys, numpy as np
+result = pickle.load(open(sys.argv[1], "rb"))
+np.save(sys.argv[4], result(np.load(sys.argv[2]), np.load(sys.argv[3])))
+"""
+
+
+def test_a_pickled_result_is_called_where_nothing_is_kept(result, tmp_path):
+    """As in another process, with a cache folder of its own."""
+    files = {name: str(tmp_path / name) for name in ("result", "a.npy", "b.npy", "c.npy")}
+    Path(files["result"]).write_bytes(pickle.dumps(result))
+    for name, array in operands().items():
+        np.save(files[f"{name}.npy"], array)
+    done = subprocess.run(
+        [sys.executable, "-c", CALL, *files.values()],
+        capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_array_equal(np.load(files["c.npy"]), wanted())
 
 
 @pytest.fixture(scope="module")

@@ -23,6 +23,11 @@ def _host_isa() -> str:
     return {"amd64": "x86_64", "arm64": "aarch64"}.get(machine, machine)
 
 
+def is_ours(isa: str) -> bool:
+    """Whether code for ``isa`` is for machines such as this one."""
+    return isa == _host_isa()
+
+
 def write_loadable(executable: Any, stem: Path) -> str:
     """Write a compiled module as what a worker can load quickest; return the file's path.
 

@@ -19,7 +19,7 @@ from anatune.measure.entry import Entry
 from anatune.measure.flush import CHAINS, DTYPE, Flush, flushed_bytes
 from anatune.measure.nursery import Cell, Nursery
 from anatune.measure.outcome import Measurement, Outcome
-from anatune.measure.worker import DIED, HUNG, Worker, WorkerFailure
+from anatune.measure.worker import GREEDY, HUNG, Worker, WorkerFailure
 from anatune.plan import CodeTarget, Plan, read_plan
 from anatune.workload.dtypes import ELEMENT_BYTES
 
@@ -28,6 +28,9 @@ PATIENCE_S = 60.0
 
 PATIENCE_FACTOR = 50.0
 """Times the median of those before, for machines and plans that are slower still."""
+
+COMPILER = "anatune.measure.builder:Compiler"
+"""What the process serves whose forks compile."""
 
 
 @dataclass(frozen=True)
@@ -56,9 +59,13 @@ class Compiler:
 
     def compile(self, plan: str, stem: str) -> str:
         """Write the kernel of a plan in JSON to a file named from ``stem``; its path."""
-        from anatune.codegen.link import write_loadable
+        from anatune.codegen.link import is_ours, write_loadable, write_sendable
+        from anatune.codegen.target import triple_of
 
-        return write_loadable(self._build(read_plan(plan)).executable, Path(stem))
+        kernel = self._build(read_plan(plan))
+        if is_ours(kernel.plan.target.isa):
+            return write_loadable(kernel.executable, Path(stem))
+        return write_sendable(kernel.executable, Path(stem), triple_of(kernel.plan.target))
 
     def compile_flush(
         self, target: CodeTarget, lanes: int, threads: int, size: int, stem: str
@@ -92,6 +99,7 @@ class Builder:
         self._nursery: Nursery | None = None
         self._numbers = itertools.count()
         self._idle: list[Cell | Worker] = []  # its append and pop are atomic
+        self._busy: list[Cell | Worker] = []
         self._taken_s: list[float] = []
         self.built: dict[Plan, Built] = {}
         self._lock = threading.Lock()
@@ -111,8 +119,7 @@ class Builder:
         """Start the process that holds the compiler, so that it is ready when it is needed."""
         with self._lock:
             if self._nursery is None:
-                factory = "anatune.measure.builder:Compiler"
-                nursery = Nursery(factory, (), memory_bytes=self._memory_bytes)
+                nursery = Nursery(COMPILER, (), memory_bytes=self._memory_bytes)
                 self._nursery = nursery.__enter__()
 
     def build(self, entries: Sequence[Entry]) -> Iterator[tuple[Entry, Built | Measurement]]:
@@ -133,8 +140,11 @@ class Builder:
                 jobs[pool.submit(self._compile, entry)] = entry
             for job in as_completed(jobs):
                 yield jobs[job], job.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+        finally:  # nobody may wait for the rest: a compiler may hang, and something is timed next
+            pool.shutdown(wait=False, cancel_futures=True)
+            for cell in list(self._busy):
+                cell.stop()
+            pool.shutdown()
 
     def flush(self, profile: Profile, threads: int) -> Flush:
         """What empties the caches of ``profile`` on ``threads``. Raises WorkerError."""
@@ -163,23 +173,37 @@ class Builder:
         return None if found is None else Built(str(found))
 
     def _compile(self, entry: Entry) -> Built | Measurement:
-        assert self._nursery is not None
         # Each name is used once: the loader hands out a library that it has open by its name.
         stem = Path(self._folder.name) / f"kernel{next(self._numbers)}"
         start = time.perf_counter()
+        cell = self._cell()  # where that fails, no candidate is to blame
+        self._busy.append(cell)
         try:
-            cell = self._idle.pop() if self._idle else self._nursery.cell()
             text, patience_s = entry.plan.to_json(), self._patience_s()
             path = cell.call("compile", text, str(stem), timeout_s=patience_s)
         except WorkerFailure as error:
             return Measurement(_how(error), note=f"compiling: {error}")
         except WorkerError as error:
+            self._idle.append(cell)
             return Measurement(Outcome.COMPILE_ERROR, note=str(error))
-        self._idle.append(cell)  # what a first compilation looks up is known to the next
+        finally:
+            self._busy.remove(cell)
+        self._idle.append(cell)
         taken_s = time.perf_counter() - start
         self._taken_s.append(taken_s)
         built = self.built[entry.plan] = Built(str(path), taken_s)
         return built
+
+    def _cell(self) -> Cell | Worker:
+        """One that has compiled before, as what it looked up then is known to it; else a new one.
+
+        Raises WorkerError.
+        """
+        assert self._nursery is not None
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return self._nursery.cell()
 
     def _patience_s(self) -> float:
         usual_s = statistics.median(self._taken_s) if self._taken_s else 0.0
@@ -187,7 +211,8 @@ class Builder:
 
 
 def _how(failure: WorkerFailure) -> Outcome:
-    """A compiler that dies did not compile; one that hangs or eats the memory is named so."""
-    if failure.how == DIED:
-        return Outcome.COMPILE_ERROR
-    return Outcome.TIMEOUT if failure.how == HUNG else Outcome.KILLED
+    """A compiler that dies did not compile; one that hangs or is killed is named so."""
+    if failure.how == HUNG:
+        return Outcome.TIMEOUT
+    killed = failure.how == GREEDY or failure.signal == "SIGKILL"
+    return Outcome.KILLED if killed else Outcome.COMPILE_ERROR

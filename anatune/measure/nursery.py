@@ -12,6 +12,7 @@ a message. A cell speaks pickles with the parent directly, as a `Worker` does.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import pickle
 import signal
@@ -33,7 +34,7 @@ from anatune.measure.worker import (
     HUNG,
     Worker,
     WorkerFailure,
-    attempt,
+    answer,
     die_with_parent,
     environment,
     exit_text,
@@ -128,8 +129,12 @@ class Nursery:
                 self._control.close()
                 raise WorkerError(f"worker: cannot be started: {error}") from None
         assert self._process.stdin is not None
-        with contextlib.suppress(OSError), self._process.stdin as stream:
-            pickle.dump(arguments, stream)
+        try:
+            with contextlib.suppress(OSError), self._process.stdin as stream:
+                pickle.dump(arguments, stream)
+        except BaseException:
+            self.__exit__()
+            raise
 
     def _fork(self) -> Cell:
         ours, theirs = socket.socketpair()
@@ -137,6 +142,8 @@ class Nursery:
         try:
             with theirs:
                 pid = self._ask(FORK, 0, theirs.fileno(), complaints.fileno())
+            if pid < 0:
+                raise WorkerError(f"worker: cannot be forked: {os.strerror(-pid)}")
         except WorkerError:
             ours.close()
             complaints.close()
@@ -151,11 +158,24 @@ class Nursery:
             self._control.settimeout(START_S)
             socket.send_fds(self._control, [MESSAGE.pack(verb, number)], descriptors)
             answer = self._control.recv(MESSAGE.size, socket.MSG_WAITALL)
-        except OSError as error:
-            raise WorkerError(f"worker: it cannot be reached: {error}") from None
+        except TimeoutError:
+            raise self._end(f"worker {HUNG}: not ready in {START_S:.0f} s") from None
+        except OSError:
+            answer = b""
         if len(answer) < MESSAGE.size:
-            raise WorkerError("worker died: before it served anything")
+            raise self._end()
         return int(MESSAGE.unpack(answer)[1])
+
+    def _end(self, why: str = "") -> WorkerError:
+        """The error for a process that does not answer; without ``why`` it has ended by itself."""
+        process = self._process
+        if process is None:
+            return WorkerError(f"worker {DIED}: it was ended before")
+        if not why:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(REAP_S)
+        process.kill()  # what it still answers would be taken for the answer to the next request
+        return WorkerError(why or f"worker {DIED}: {exit_text(process.wait(), '')}")
 
 
 class Cell:
@@ -197,6 +217,12 @@ class Cell:
         if status == "error":
             raise WorkerError(value)
         return value
+
+    def stop(self) -> None:
+        """For other threads: end the process; whoever waits for its answer is told."""
+        if self._alive:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._pid, signal.SIGKILL)
 
     def kill(self) -> int:
         """End the process, whatever it is doing; how it ended."""
@@ -253,7 +279,10 @@ def keep(descriptor: int) -> None:
         if verb == REAP:
             control.sendall(MESSAGE.pack(REAP, _reap(number)))
             continue
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError as refused:  # too many processes
+            pid = -(refused.errno or errno.EAGAIN)
         if not pid:
             control.close()
             _live(received[0], received[1], held, error)
@@ -282,7 +311,7 @@ def _live(connection: int, complaints: int, held: Any, error: str | None) -> Non
     channel = Connection(connection)
     try:
         while True:
-            channel.send(attempt(held, error, *channel.recv()))
+            channel.send_bytes(answer(held, error, *channel.recv()))
     except (EOFError, OSError):
         os._exit(0)
     finally:

@@ -47,6 +47,11 @@ class WorkerFailure(WorkerError):
         super().__init__(f"worker {how}: {why}")
         self.how, self.code = how, code
 
+    @property
+    def signal(self) -> str:
+        """Name of the signal that it died of; "" where it was none."""
+        return signal_name(self.code)
+
 
 class Worker:
     """Handle of one worker process; a context manager that leaves no process behind.
@@ -80,6 +85,12 @@ class Worker:
             self._spawn()
         self._send((method, arguments))
         return self._receive(timeout_s)
+
+    def stop(self) -> None:
+        """For other threads: end the process; whoever waits for its answer is told."""
+        process = self._process
+        if process is not None:
+            process.kill()
 
     def kill(self) -> None:
         """End the process, whatever it is doing."""
@@ -164,7 +175,7 @@ def serve() -> None:
             method, arguments = pickle.load(sys.stdin.buffer)
         except EOFError:
             return
-        pickle.dump(attempt(served, error, method, arguments), answers)
+        answers.write(answer(served, error, method, arguments))
         answers.flush()
 
 
@@ -193,25 +204,32 @@ def make(factory: str, arguments: tuple[Any, ...]) -> tuple[Any, str | None]:
         return None, _one_line(problem)
 
 
-def attempt(
+def answer(
     served: Any, error: str | None, method: str, arguments: tuple[Any, ...]
-) -> tuple[str, Any]:
-    """What a request is answered with; whatever the method raises is the answer."""
-    if error is not None:
-        return "error", error
+) -> bytes:
+    """The pickle that a request is answered with; whatever goes wrong on the way is the answer."""
     try:
-        return "ok", getattr(served, method)(*arguments)
+        if error is None:
+            return pickle.dumps(("ok", getattr(served, method)(*arguments)))
     except Exception as problem:
-        return "error", _one_line(problem)
+        error = _one_line(problem)
+    return pickle.dumps(("error", error))
 
 
 def exit_text(code: int, said: str) -> str:
     """How a process ended, in words: the signal by name, and the last thing that it said."""
-    try:
-        how = signal.Signals(-code).name if code < 0 else f"exit status {code}"
-    except ValueError:
-        how = f"signal {-code}"
+    how = signal_name(code) or f"exit status {code}"
     return how + (f", {said}" if said else "")
+
+
+def signal_name(code: int) -> str:
+    """The signal in an exit status as `subprocess` has it; "" where there is none."""
+    if code >= 0:
+        return ""
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"
 
 
 def _one_line(error: BaseException) -> str:
