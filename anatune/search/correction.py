@@ -20,7 +20,7 @@ import numpy as np
 
 from anatune.model.candidates import Ranked
 from anatune.model.work import OVERLAP
-from anatune.search.features import DATA, PORTS, RESIDENT, TERMS, Array, Table
+from anatune.search.features import DATA, PORTS, RESIDENT, TERMS, Array, Table, squares_apart
 
 TERM_SD, ALL_SD, RESIDENT_SD = 0.4, 0.5, 0.15
 """How far a term's factor, that on everything, and that of an operand in registers are expected
@@ -120,7 +120,9 @@ class Correction:
         """Of the same logarithms, between plans: what measuring one would say of another."""
         _, slopes = self._linear(table)
         to_seen = _covariance(slopes, table, self._slopes, self._seen)
-        return _covariance(slopes, table, slopes, table) - to_seen @ self._inverse @ to_seen.T
+        before = _covariance(slopes, table, slopes, table)
+        after: Array = before - to_seen @ self._inverse @ to_seen.T
+        return after
 
     def explain(self) -> list[str]:
         """A line for each factor that some observation tells of, the operands' last."""
@@ -175,23 +177,23 @@ def _put_together(terms: Array) -> tuple[Array, Array]:
 
 
 def _off_by(table: Table) -> Array:
-    return table.resident @ np.array([OFF_BY[operand] for operand in RESIDENT])
+    off_by: Array = table.resident @ np.array([OFF_BY[operand] for operand in RESIDENT])
+    return off_by
 
 
 def _covariance(slopes: Array, table: Table, others: Array, other: Table) -> Array:
     """Between rows of two tables, of how far the model is off, before any data."""
-    by_factors = (slopes * _PRIOR_SD**2) @ others.T
+    by_factors: Array = (slopes * _PRIOR_SD**2) @ others.T
     scale = np.outer(_off_by(table), _off_by(other))
-    return by_factors + scale * nearness(table, other)
+    by_factors += scale * _nearness(table, other)
+    return by_factors
 
 
-def nearness(table: Table, other: Table) -> Array:
+def _nearness(table: Table, other: Table) -> Array:
     """1 for a plan and itself, 0 for plans that have nothing in common."""
-    distance = np.zeros((len(table), len(other)))
-    near = np.zeros_like(distance)
+    apart = np.zeros((len(table), len(other)))
+    near = np.zeros_like(apart)
     for name, share in NEARBY_SHARES.items():
-        one, two = getattr(table, name), getattr(other, name)
-        squares = np.square(one).sum(axis=1)[:, None] + np.square(two).sum(axis=1)
-        distance += np.maximum(squares - 2 * one @ two.T, 0.0)
-        near += share * np.exp(-distance / 2)
+        apart += squares_apart(getattr(table, name), getattr(other, name))
+        near += share * np.exp(-apart / 2)
     return near

@@ -69,7 +69,7 @@ def search(
     *,
     seed: int = SEED,
 ) -> None:
-    """Measure what is expected to gain most until the budget is spent, or little is left to gain."""
+    """Measure what is expected to gain most until the budget, or what it could gain, is spent."""
     space = Space(profile, workload, threads, objective)
     first = unknown(model.shortlist(space.ranked, WAVE), known(race))
     wave = list(islice(first, race.left))

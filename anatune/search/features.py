@@ -83,6 +83,13 @@ class Table:
         return self.seconds, self.terms, self.resident, self.tiles, self.ways, self.blocks
 
 
+def squares_apart(one: Array, two: Array) -> Array:
+    """Squares of the distances between rows of coordinates."""
+    squares = np.square(one).sum(axis=1)[:, None] + np.square(two).sum(axis=1)
+    apart: Array = np.maximum(squares - 2 * one @ two.T, 0.0)
+    return apart
+
+
 def _rows(rows: list[list[float]], width: int) -> Array:
     return np.array(rows, dtype=np.float64).reshape(len(rows), width)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from anatune.measure.outcome import MEASURED, Outcome
+from anatune.hwprofile.profile import Profile
+from anatune.measure.entry import Entry
+from anatune.measure.outcome import MEASURED, Measurement, Outcome
 from anatune.model.candidates import Ranked, measured_cost
 from anatune.model.estimate import predict
 from anatune.plan import GemmPlan
@@ -30,19 +32,8 @@ class Past:
     """
 
     def __init__(self, race: Measurer, space: Space) -> None:
-        observed: list[Observation] = []
-        failed: list[tuple[Ranked, Outcome]] = []
-        for entry, m in race.measured:
-            if not isinstance(entry.plan, GemmPlan):
-                continue  # found by another engine: the model has no terms for it
-            # Estimated anew: a record's terms may be those of another version of the model.
-            plan = (entry.plan, predict(space.profile, entry.plan))
-            if m.outcome in MEASURED and m.timing is not None:
-                noise = m.timing.spread_s / m.timing.median_s
-                observed.append(Observation(plan, m.timing.median_s, noise))
-            elif m.outcome not in (*MEASURED, Outcome.SKIPPED):
-                failed.append((plan, m.outcome))
         self._objective = space.objective
+        observed, failed = told_apart(race.measured, space.profile)
         observed.sort(key=lambda o: measured_cost(o.plan, o.seconds, space.objective))
         self.timed = [o.plan for o in observed]
         self.correction = Correction(observed)
@@ -73,3 +64,25 @@ class Past:
     def _costs(self, ranked: Sequence[Ranked], seconds: Array) -> Array:
         pairs = zip(ranked, seconds.tolist())
         return np.log([measured_cost(plan, s, self._objective) for plan, s in pairs])
+
+
+def told_apart(
+    measured: Iterable[tuple[Entry, Measurement]], profile: Profile
+) -> tuple[list[Observation], list[tuple[Ranked, Outcome]]]:
+    """Plans that have a time, and plans that failed with how; other engines' plans are left out.
+
+    The model has no terms for those. Estimates are made anew: a record's terms may be those of
+    another version of the model.
+    """
+    observed: list[Observation] = []
+    failed: list[tuple[Ranked, Outcome]] = []
+    for entry, m in measured:
+        if not isinstance(entry.plan, GemmPlan) or m.outcome is Outcome.SKIPPED:
+            continue
+        plan = (entry.plan, predict(profile, entry.plan))
+        if m.outcome not in MEASURED:
+            failed.append((plan, m.outcome))
+        elif m.timing is not None:
+            noise = m.timing.spread_s / m.timing.median_s
+            observed.append(Observation(plan, m.timing.median_s, noise))
+    return observed, failed

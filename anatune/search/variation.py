@@ -76,7 +76,7 @@ def mended(space: Space, draft: Draft) -> GemmPlan | None:
             arithmetic=shape.arithmetic.name,
             order=shape.order,
             a=Storage.PACKED,
-            b=_storages_of_b(space)[-1] if w.constant_b else Storage.PACKED,
+            b=Storage.PACKED_AHEAD if w.constant_b else Storage.PACKED,
             prefetch_c=draft.prefetch_c and shape.order.in_registers == "C",
             grid=shape.grid,
         )
