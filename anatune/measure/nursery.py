@@ -52,8 +52,9 @@ WATCH_S = 0.1
 """Time between looks at a cell's memory, seconds: 0.3 GB at the rate at which pages are handed out,
 and nothing beside what is timed."""
 
-REAP_S = 5.0
-"""Time in which a cell whose connection has ended must be dead, seconds; then it is killed."""
+REAP_S = 1.0
+"""Time in which a process whose connection has ended must be dead, seconds; then it is killed. It
+closes its descriptors last."""
 
 START_S = 60.0
 """Time in which a nursery must be ready, seconds: large operands take some to draw."""
