@@ -100,6 +100,17 @@ def served(monkeypatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
 
 
+@pytest.fixture
+def faults(served, tmp_path, monkeypatch):
+    """Kernels of chosen plans go wrong: ``faults.are({plan: "crash"})``."""
+    pytest.importorskip("tvm")
+    import faulty
+
+    if not faulty.able():
+        pytest.skip("needs a C compiler and binutils")
+    return faulty.Faults(tmp_path, monkeypatch)
+
+
 @pytest.fixture(scope="session")
 def here():
     """The shipped profile with the widest vectors whose code runs on this machine."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 
 import numpy as np
 import pytest
@@ -15,14 +17,17 @@ import anatune as at  # noqa: E402
 from anatune.codegen.target import runs_here  # noqa: E402
 from anatune.errors import (  # noqa: E402
     BuildError,
+    IllegalPlan,
     OperandError,
     VerificationError,
     WorkerError,
 )
 from anatune.hwprofile import load_profile  # noqa: E402
+from anatune.measure.nursery import Nursery  # noqa: E402
 from anatune.measure.outcome import Measurement, Outcome  # noqa: E402
 from anatune.measure.runner import LocalRunner  # noqa: E402
 from anatune.plan import CodeTarget  # noqa: E402
+from anatune.records import Store  # noqa: E402
 from anatune.result import Result  # noqa: E402
 from anatune.tune import FALL_BACK  # noqa: E402
 
@@ -100,71 +105,72 @@ def test_plain_values(raced):
     assert repr(raced).startswith(f"<anatune result: matmul {M}x{N}x{K} float32; ")
 
 
-class Sabotage:
-    """Makes the first kernel of a run go wrong, in the worker or before it."""
-
-    def __init__(self, monkeypatch, failure: Measurement) -> None:
-        self.seen: list = []
-        prepare = LocalRunner.prepare
-
-        def first_fails(runner, plan, predicted_s):
-            self.seen.append(plan)
-            return failure if len(self.seen) == 1 else prepare(runner, plan, predicted_s)
-
-        monkeypatch.setattr(LocalRunner, "prepare", first_fails)
+W = at.matmul(M, N, K)
 
 
 @pytest.mark.parametrize("budget", [0, 2])
-@pytest.mark.parametrize("outcome", [Outcome.WRONG_RESULT, Outcome.RUN_ERROR, Outcome.COMPILE_ERROR])
-def test_a_plan_that_fails_is_passed_over(here, monkeypatch, budget, outcome):
-    failure = Measurement(outcome, note="as arranged")
-    seen = Sabotage(monkeypatch, failure).seen
-    tuned = at.tune(at.matmul(M, N, K), here, budget=budget, threads=1)
-    assert tuned.plan == seen[1] == tuned.candidates[1].plan
-    assert tuned.candidates[0].measurement == failure
-    assert f"1. {seen[0]}: {outcome.value}: as arranged" in tuned.explain()
+@pytest.mark.parametrize(
+    ("fault", "outcome", "note"),
+    [
+        ("nothing", Outcome.WRONG_RESULT, "c[0, 0] = nan: not written or not finite"),
+        ("crash", Outcome.RUN_ERROR, "worker died: SIGSEGV"),
+        ("compiler error", Outcome.COMPILE_ERROR, "BuildError: as arranged"),
+    ],
+)
+def test_a_plan_that_fails_is_passed_over(here, faults, budget, fault, outcome, note):
+    pick = at.plan(W, here, threads=1)
+    faults.are({pick: fault})
+    tuned = at.tune(W, here, budget=budget, threads=1)
+    first = tuned.candidates[0]
+    assert (first.plan, first.measurement.outcome) == (pick, outcome)
+    assert first.measurement.note == note and first.measurement.timing is None
+    assert tuned.plan == tuned.candidates[1].plan
+    assert f"1. {pick}: {outcome.value}: {note}" in tuned.explain()
     np.testing.assert_array_equal(tuned(*operands().values()), wanted())
 
 
-def test_a_kernel_that_computes_something_else_does_not_count(here, monkeypatch):
-    """For real: the first plan's code forgets the last step along k; the worker finds it."""
-    from anatune.codegen import gemm
-    from anatune.codegen.span import Span
-
-    tiles, hurt = gemm._Thread._tiles, []
-
-    def forgetful(thread, item, spans):
-        if not hurt or hurt[0] == thread.plan:
-            hurt.append(thread.plan)
-            k = spans["k"]
-            spans = {**spans, "k": Span(k.start, k.stop - 1, k.number)}
-        return tiles(thread, item, spans)
-
-    monkeypatch.setattr(gemm._Thread, "_tiles", forgetful)
-    tuned = at.tune(at.matmul(M, N, K), here, budget=2, threads=1)
-    assert tuned.candidates[0].plan == hurt[0]
+def test_a_kernel_that_computes_something_else_does_not_count(here, faults):
+    """The pick's code forgets the last step along k; the worker finds it."""
+    pick = at.plan(W, here, threads=1)
+    faults.are({pick: "forgetful"})
+    tuned = at.tune(W, here, budget=2, threads=1)
+    assert tuned.candidates[0].plan == pick
     assert tuned.candidates[0].measurement.outcome is Outcome.WRONG_RESULT
     assert "the float64 reference is" in tuned.candidates[0].measurement.note
     assert tuned.plan == tuned.candidates[1].plan
 
 
-def test_a_kernel_that_kills_its_worker_does_not_count(here, monkeypatch):
-    """As where a kernel crashes: the worker is gone before the first plan's check is answered."""
-    from anatune.measure.worker import Worker
+def test_a_kernel_whose_process_is_killed_does_not_count(here, monkeypatch):
+    """As where the system runs out of memory: it is gone before the first check is answered."""
+    from anatune.measure.nursery import Cell
 
-    call, killed = Worker.call, []
+    call, killed = Cell.call, []
 
-    def deadly(worker, method, *arguments, timeout_s):
+    def deadly(cell, method, *arguments, timeout_s):
         if method == "check" and not killed:
-            killed.append(worker._process.pid)
-            worker._process.kill()
-        return call(worker, method, *arguments, timeout_s=timeout_s)
+            killed.append(cell._pid)
+            os.kill(cell._pid, signal.SIGKILL)
+        return call(cell, method, *arguments, timeout_s=timeout_s)
 
-    monkeypatch.setattr(Worker, "call", deadly)
-    tuned = at.tune(at.matmul(M, N, K), here, budget=2, threads=1)
-    assert killed and tuned.candidates[0].measurement.outcome is Outcome.RUN_ERROR
-    assert tuned.candidates[0].measurement.note == "worker died: exit status -9"
-    assert tuned.plan == tuned.candidates[1].plan
+    monkeypatch.setattr(Cell, "call", deadly)
+    tuned = at.tune(W, here, budget=2, threads=1)
+    (failed,) = [c for c in tuned.candidates if c.measurement.timing is None]
+    assert failed.measurement.outcome is Outcome.KILLED
+    assert failed.measurement.note == "worker died: SIGKILL"
+    assert tuned.plan != failed.plan
+
+
+@pytest.mark.parametrize("budget", [0, 2])
+def test_without_processes_nothing_is_held_against_candidates(here, monkeypatch, budget):
+    """No plan is to blame for a machine on which none can be run, so none is written down."""
+
+    def refuse(nursery):
+        raise WorkerError("worker: cannot be forked: as arranged")
+
+    monkeypatch.setattr(Nursery, "cell", refuse)
+    with pytest.raises(WorkerError, match="^worker: cannot be forked: as arranged$"):
+        at.tune(W, here, budget=budget, threads=1)
+    assert list(Store().all()) == []
 
 
 @pytest.mark.parametrize(
@@ -172,16 +178,18 @@ def test_a_kernel_that_kills_its_worker_does_not_count(here, monkeypatch):
     [
         (Outcome.WRONG_RESULT, VerificationError),
         (Outcome.COMPILE_ERROR, BuildError),
+        (Outcome.ILLEGAL, IllegalPlan),
         (Outcome.RUN_ERROR, WorkerError),
         (Outcome.TIMEOUT, WorkerError),
-        (Outcome.RUN_ERROR, WorkerError),
+        (Outcome.KILLED, WorkerError),
     ],
 )
 @pytest.mark.parametrize(("budget", "count"), [(0, FALL_BACK), (2, 2)])
 def test_no_plan_that_works_is_an_error(here, monkeypatch, outcome, error, budget, count):
-    monkeypatch.setattr(LocalRunner, "prepare", lambda *_: Measurement(outcome, note="as arranged"))
+    failure = Measurement(outcome, note="as arranged")
+    monkeypatch.setattr(LocalRunner, "prepare", lambda runner, asked: [(e, failure) for e in asked])
     with pytest.raises(error) as caught:
-        at.tune(at.matmul(M, N, K), here, budget=budget, threads=1)
+        at.tune(W, here, budget=budget, threads=1)
     want = f"none of {count} plans gave a working kernel; the first: as arranged"
     assert str(caught.value) == want
 

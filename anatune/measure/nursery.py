@@ -307,6 +307,7 @@ def _live(connection: int, complaints: int, held: Any, error: str | None) -> Non
     """Main loop of a cell; it never returns."""
     die_with_parent()
     offer_to_the_oom_killer()
+    signal.signal(signal.SIGSEGV, signal.SIG_DFL)  # TVM's handler ends what is said with addresses
     os.dup2(complaints, 2)
     os.dup2(2, 1)  # whatever a kernel prints
     channel = Connection(connection)
