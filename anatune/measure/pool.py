@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from anatune.errors import AnatuneError, WorkerError, last_line, require
-from anatune.measure.outcome import Outcome
-from anatune.measure.session import GRACE_S, Device, Operands, within
+from anatune.measure.session import GRACE_S, Device, Operands, Silent, within
 from anatune.measure.tracker import Tracker, answers
+from anatune.measure.worker import DIED, HUNG, WorkerFailure
 
 SESSION_PATIENCES = 2.0
 """Length of a session in requests of the longest kind. The server ends it then, which is what ends
@@ -31,12 +31,12 @@ class Lost(Exception):
         self.running = running
 
 
-class DeviceFailure(WorkerError):
-    """A candidate that failed on a device; ``outcome`` says how."""
+class DeviceFailure(WorkerFailure):
+    """A candidate that failed on a device, which is well or known to have stopped for it."""
 
-    def __init__(self, outcome: Outcome, why: str) -> None:
-        super().__init__(why)
-        self.outcome = outcome
+    def __init__(self, how: str, why: str) -> None:
+        super().__init__(how, why)
+        self.args = (why,)
 
 
 class Pool:
@@ -96,13 +96,6 @@ class Pool:
         self._require_any("left")
         return self.devices
 
-    def at(self, address: str) -> Device:
-        """The device of that address. Raises WorkerError where it is lost."""
-        found = next((device for device in self.devices if device.address == address), None)
-        if found is None:
-            raise WorkerError(f"device {address}: lost")
-        return found
-
     def on(self, device: Device, work: Callable[[], T], needed_s: float = 0.0) -> T:
         """What ``work`` returns, which uses ``device`` for up to ``needed_s`` beside the patience.
 
@@ -122,7 +115,7 @@ class Pool:
                     raise Lost(running=False)
             try:
                 return within(device.left_s + GRACE_S, work)
-            except TimeoutError:  # not even the server, which should have ended the session
+            except Silent:  # not even the server, which should have ended the session
                 self._drop(device)
                 raise Lost(running=True) from None
             except AnatuneError:
@@ -134,19 +127,19 @@ class Pool:
     def _failure(self, device: Device, why: str, over: bool, needed_s: float) -> Exception:
         """What to raise for a request that failed; the device is back, or dropped."""
         if not over and device.alive():
-            return DeviceFailure(Outcome.RUN_ERROR, why)
+            return DeviceFailure(DIED, why)
         device.end()
         back = self._begin_anew(device, needed_s)
         if not back:
             self._drop(device)
         if over:
-            return DeviceFailure(Outcome.TIMEOUT, f"{device.address}: no end in {needed_s:.0f} s")
+            return DeviceFailure(HUNG, f"{device.address}: no end in {needed_s:.0f} s")
         why = f"{device.address}: its process ended: {why}"
         if back:
-            return DeviceFailure(Outcome.RUN_ERROR, why)
+            return DeviceFailure(DIED, why)
         if answers(device.address):
             mend = f"TVM's server stopped with it and is not used any more; start it with {SERVE}"
-            return DeviceFailure(Outcome.RUN_ERROR, f"{why}; {mend}")
+            return DeviceFailure(DIED, f"{why}; {mend}")
         return Lost(running=True)
 
     def _begin_anew(self, device: Device, needed_s: float) -> bool:

@@ -1,42 +1,42 @@
 """Candidates are checked and timed on other machines, through TVM's RPC (rank 6).
 
-A runner takes the devices that TVM's tracker has free for a key. Each plan lives on the device that
-checked it, so a wave is spread over all of them. A device that is lost on the way is dropped and
-its plans are checked again on another; a candidate that takes its server's process along is told
-from that by the server answering again.
-
-For a race: times of different devices compare only beside a reference, so have the reference kernel
-on each (`RemoteRunner.everywhere`), and sample it on the device of the plan beside it
-(``sample(reference, calls, device=runner.device_of(entry))``). A final is run on one device, to
-which its plans go with `RemoteRunner.move`.
+A runner takes the devices that TVM's tracker has free for a key. A wave is built, run once and
+verified on all of them at once, which is what takes long. Timed is on one of them, the same for
+all plans, as times of two machines do not compare; samples come one after the other in any case. A
+device that is lost on the way is dropped: its plans are checked on another, and where it was the
+one that times, the next one does. A candidate that takes its server's process along is told from
+that by the server answering again.
 
 What is written outside of C's elements is not seen here: that memory is the server's.
 """
 
 from __future__ import annotations
 
-import itertools
 import queue
-import tempfile
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from anatune.errors import BuildError, VerificationError, WorkerError
 from anatune.measure import verify
+from anatune.measure.bench import COLD_CALLS
 from anatune.measure.builder import Built
 from anatune.measure.entry import Entry
 from anatune.measure.outcome import Measurement, Outcome
 from anatune.measure.pool import DeviceFailure, Lost, Pool
+from anatune.measure.runner import outcome_of
 from anatune.measure.session import Code, Device, Operands
 from anatune.measure.tracker import Remote, Tracker
+from anatune.measure.worker import DIED
 from anatune.plan import Plan
 from anatune.workload import Matmul
 
-__all__ = ["DeviceFailure", "InProcess", "Remote", "RemoteRunner"]
+__all__ = ["DeviceFailure", "Remote", "RemoteRunner"]
+
+LEAST_S = 1e-9
+"""What a kernel takes at least, seconds: a timer may say 0."""
 
 DEVICES = 8
 """Devices taken at most unless more are asked for; a tracker is shared."""
@@ -56,6 +56,8 @@ MOST_LOSSES = 2
 
 OK = Measurement(Outcome.OK)
 
+T = TypeVar("T")
+
 
 class Builds(Protocol):
     """Whoever compiles the candidates; `anatune.measure.builder.Builder` does."""
@@ -64,27 +66,9 @@ class Builds(Protocol):
         """Each entry with its file, or with what went wrong, as they get ready."""
         ...
 
-
-class InProcess:
-    """Compiles in this process, one after the other, for machines of any instruction set."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder, self._numbers = folder, itertools.count()
-
-    def build(self, entries: Sequence[Entry]) -> Iterator[tuple[Entry, Built | Measurement]]:
-        from anatune.codegen.build import build
-        from anatune.codegen.link import write_sendable
-        from anatune.codegen.target import triple_of
-
-        for entry in entries:
-            stem = self._folder / f"kernel{next(self._numbers)}"
-            try:
-                kernel = build(entry.plan)
-                path = write_sendable(kernel.executable, stem, triple_of(entry.plan.target))
-            except BuildError as error:
-                yield entry, Measurement(Outcome.COMPILE_ERROR, note=str(error))
-            else:
-                yield entry, Built(path)
+    def keep(self, plan: Plan) -> None:
+        """The kernel of ``plan`` was found right."""
+        ...
 
 
 class RemoteRunner:
@@ -94,7 +78,7 @@ class RemoteRunner:
         workload: what all candidates compute.
         remote: the tracker and the key of the devices.
         threads: that a candidate may use; a server with fewer is refused.
-        builds: who compiles; in this process by default.
+        builds: compiles them; entered and left by whoever made it.
         most_devices: devices taken at most.
         flush_bytes: memory written before each timed call, so that it finds cold caches; 0: none.
         patience_s: time that every request may take, seconds.
@@ -106,8 +90,8 @@ class RemoteRunner:
         workload: Matmul,
         remote: Remote,
         threads: int,
+        builds: Builds,
         *,
-        builds: Builds | None = None,
         most_devices: int = DEVICES,
         flush_bytes: int = 0,
         patience_s: float = PATIENCE_S,
@@ -118,32 +102,24 @@ class RemoteRunner:
             Tracker(remote), self._operands, threads,
             most=most_devices, patience_s=patience_s, comeback_s=comeback_s,
         )  # fmt: skip
-        self._builds, self._flush_bytes = builds, flush_bytes
+        self._builder, self._flush_bytes = builds, flush_bytes
         self._lock = threading.Lock()
-        self._homes: dict[Plan, Device] = {}
         self._codes: dict[Plan, Code] = {}
+        self._checks: Counter[str] = Counter()  # under way, by address
         self._losses: Counter[Plan] = Counter()
 
     def __enter__(self) -> RemoteRunner:
         """Raises WorkerError without a tracker, without a device, or with too few threads."""
         self._pool.__enter__()
-        self._folder = tempfile.TemporaryDirectory(prefix="anatune-")
-        if self._builds is None:
-            self._builds = InProcess(Path(self._folder.name))
         return self
 
     def __exit__(self, *reason: object) -> None:
         self._pool.__exit__(*reason)
-        self._folder.cleanup()
 
     @property
     def devices(self) -> tuple[str, ...]:
-        """Addresses of the devices that are at work."""
+        """Addresses of the devices that are at work; on the first of them plans are timed."""
         return tuple(device.address for device in self._pool.devices)
-
-    def device_of(self, entry: Entry) -> str:
-        """Address of the device on which ``entry``, which is prepared, is timed."""
-        return self._homes[entry.plan].address
 
     def prepare(self, entries: Sequence[Entry]) -> Iterator[tuple[Entry, Measurement]]:
         """Each entry built, run once on some device and verified here, as they get ready.
@@ -151,10 +127,9 @@ class RemoteRunner:
         Raises:
             WorkerError: all devices are lost.
         """
-        assert self._builds is not None
         done: queue.SimpleQueue[tuple[Entry, Measurement | Exception]] = queue.SimpleQueue()
         running = 0
-        for entry, built in self._builds.build(entries):
+        for entry, built in self._builder.build(entries):
             if isinstance(built, Measurement):
                 yield entry, built
                 continue
@@ -168,68 +143,56 @@ class RemoteRunner:
         for _ in range(running):
             yield _told(done.get())
 
-    def everywhere(self, entry: Entry) -> Measurement:
-        """Check ``entry``, which is prepared, on every device; the first that is not OK, or OK."""
-        for device in self._pool.some():
-            try:
-                measurement = self._check(device, entry)
-            except Lost:
-                continue
-            if measurement.outcome is not Outcome.OK:
-                return measurement
-        return OK
-
-    def move(self, entry: Entry, device: str) -> Measurement:
-        """Check ``entry`` on the device of that address, and time it there from now on.
-
-        Raises:
-            WorkerError: that device is lost.
-        """
-        to = self._pool.at(device)
-        try:
-            measurement = self._check(to, entry)
-        except Lost:
-            raise WorkerError(f"device {device}: lost") from None
-        if measurement.outcome is Outcome.OK:
-            self._homes[entry.plan] = to
-        return measurement
-
-    def calibrate(self, entry: Entry, batch_s: float, device: str = "") -> int:
+    def calibrate(self, entry: Entry, batch_s: float) -> int:
         """Calls that make a batch of about ``batch_s``. Raises what `sample` raises."""
         calls = 1
         while True:
-            seconds = calls * self.sample(entry, calls, device)
+            seconds = calls * self.sample(entry, calls)
+            if self._flush_bytes:
+                return max(1, min(COLD_CALLS, int(batch_s / max(seconds, LEAST_S))))
             if seconds >= batch_s / 2:
                 return max(1, round(calls * batch_s / seconds))
             calls *= 2
 
-    def sample(self, entry: Entry, calls: int, device: str = "") -> float:
-        """Seconds per call over a batch of ``calls``, on the entry's device unless one is named.
-
-        Where its device is lost, the entry is checked and timed on another; see `device_of`.
+    def sample(self, entry: Entry, calls: int) -> float:
+        """Seconds per call over a batch of ``calls``.
 
         Raises:
             DeviceFailure: the candidate failed.
-            WorkerError: the named device is lost, or all are.
+            WorkerError: all devices are lost, or the candidate fails on the one that is left.
         """
         code, flush_bytes = self._codes[entry.plan], self._flush_bytes
         needed_s = HANG_FACTOR * calls * entry.predicted_s
-        while True:
-            at = self._pool.at(device) if device else self._home(entry)
-            try:
-                return self._pool.on(at, lambda: at.time(code, calls, flush_bytes), needed_s)
-            except Lost:
-                if device:
-                    raise WorkerError(f"device {device}: lost") from None
+        return self._timed(entry, lambda device: device.time(code, calls, flush_bytes), needed_s)
+
+    def pace(self, entry: Entry, calls: int) -> float:
+        """`sample`; all kernels share the process of the server."""
+        return self.sample(entry, calls)
+
+    def renew(self, entry: Entry) -> None:
+        """Have the entry run on copies of the operands. Raises what `sample` raises."""
+        code = self._codes[entry.plan]
+        self._timed(entry, lambda device: device.renew(code), 0.0)
 
     def let_go(self, entry: Entry) -> None:
-        """Free the memory that the entry's code takes on its devices."""
+        """Free the memory that the entry's code takes on the devices."""
         code = self._codes.pop(entry.plan, None)
-        self._homes.pop(entry.plan, None)
         for device in self._pool.devices:
+            device.verified.discard(entry.plan)
             if code is not None:
                 device.let_go(code)
-            device.verified.discard(entry.plan)
+
+    def _timed(self, entry: Entry, work: Callable[[Device], T], needed_s: float) -> T:
+        """What ``work`` returns on the device that times, where ``entry`` was found right."""
+        while True:
+            device = self._pool.some()[0]
+            try:
+                measurement = self._check(device, entry)
+                if measurement.outcome is not Outcome.OK:
+                    raise WorkerError(f"{measurement.outcome.value}: {measurement.note}")
+                return self._pool.on(device, lambda: work(device), needed_s)
+            except Lost as lost:
+                self._count(entry, lost)
 
     def _put_settled(
         self,
@@ -238,40 +201,39 @@ class RemoteRunner:
         done: queue.SimpleQueue[tuple[Entry, Measurement | Exception]],
     ) -> None:
         try:
-            done.put((entry, replace(self._settle(entry), build_s=build_s)))
+            told: Measurement | Exception = replace(self._settle(entry), build_s=build_s)
+        except DeviceFailure as error:
+            told = Measurement(outcome_of(error), note=str(error), build_s=build_s)
         except Exception as error:  # raised where it is waited for
-            done.put((entry, error))
+            told = error
+        done.put((entry, told))
 
     def _settle(self, entry: Entry) -> Measurement:
-        """Check ``entry`` on the device with the fewest plans, or the next where that is lost."""
-        while self._losses[entry.plan] < MOST_LOSSES:
-            device = self._least_busy(entry)
+        """Check ``entry`` on the least busy device, or on the next where that is lost."""
+        while True:
+            device = self._least_busy()
             try:
-                measurement = self._check(device, entry)
+                return self._check(device, entry)
             except Lost as lost:
-                self._losses[entry.plan] += lost.running
-                continue
-            if measurement.outcome is not Outcome.OK:
-                self._homes.pop(entry.plan)
-            return measurement
-        self._homes.pop(entry.plan)
-        return Measurement(Outcome.RUN_ERROR, note=f"{MOST_LOSSES} devices were lost while it ran")
+                self._count(entry, lost)
+            finally:
+                with self._lock:
+                    self._checks[device.address] -= 1
 
-    def _least_busy(self, entry: Entry) -> Device:
+    def _least_busy(self) -> Device:
+        def business(device: Device) -> tuple[int, int]:
+            return self._checks[device.address], len(device.verified)
+
         with self._lock:
-            plans = Counter(device.address for device in self._homes.values())
-            device = min(self._pool.some(), key=lambda device: plans[device.address])
-            self._homes[entry.plan] = device
+            device = min(self._pool.some(), key=business)
+            self._checks[device.address] += 1
             return device
 
-    def _home(self, entry: Entry) -> Device:
-        """The device of ``entry``; another one where that is lost."""
-        device = self._homes.get(entry.plan)
-        if device is None or device.lost:
-            measurement = self._settle(entry)
-            if measurement.outcome is not Outcome.OK:
-                raise DeviceFailure(measurement.outcome, measurement.note)
-        return self._homes[entry.plan]
+    def _count(self, entry: Entry, lost: Lost) -> None:
+        """Hold ``entry`` to be the cause where devices keep getting lost with it."""
+        self._losses[entry.plan] += lost.running
+        if self._losses[entry.plan] >= MOST_LOSSES:
+            raise DeviceFailure(DIED, f"{MOST_LOSSES} devices were lost while it ran") from None
 
     def _check(self, device: Device, entry: Entry) -> Measurement:
         """Run ``entry`` once there, and verify what comes back; a second time nothing is done."""
@@ -284,6 +246,7 @@ class RemoteRunner:
         except (DeviceFailure, BuildError, VerificationError) as error:
             return Measurement(_outcome(error), note=str(error))
         device.verified.add(entry.plan)
+        self._builder.keep(entry.plan)
         return OK
 
 
@@ -295,7 +258,7 @@ def _told(answer: tuple[Entry, Measurement | Exception]) -> tuple[Entry, Measure
 
 
 def _outcome(error: Exception) -> Outcome:
-    if isinstance(error, DeviceFailure):
-        return error.outcome
+    if isinstance(error, WorkerError):
+        return outcome_of(error)
     wrong = isinstance(error, VerificationError)
     return Outcome.WRONG_RESULT if wrong else Outcome.COMPILE_ERROR

@@ -19,7 +19,7 @@ from types import FrameType
 
 from anatune.errors import OptionError
 from anatune.measure.tracker import Remote
-from anatune.measure.worker import WITHOUT_TORCH, die_with_parent
+from anatune.measure.worker import die_with_parent
 
 PORT = 9091
 """First port that is tried unless another is asked for: that of TVM's servers."""
@@ -37,10 +37,8 @@ def main() -> None:
         remote = Remote.parse(given.remote)
     except OptionError as error:
         sys.exit(str(error))
-    # TVM's own default on x86 is half of the cores; and it would pin threads to them.
+    # TVM's own default on x86 is half of the cores.
     os.environ.setdefault("TVM_NUM_THREADS", str(_cores()))
-    os.environ.setdefault("TVM_BIND_THREADS", "0")
-    os.environ[WITHOUT_TORCH] = "1"
     port = given.port
     while True:
         port = _serve(remote, given.host, port)

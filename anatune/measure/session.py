@@ -16,6 +16,7 @@ import numpy as np
 from anatune.codegen.call import ENTRY, PACK_ENTRY
 from anatune.codegen.operands import Slot, handed_dtype, packed_b
 from anatune.errors import BuildError, WorkerError, WorkloadError, last_line, require
+from anatune.measure.bench import SLICES
 from anatune.measure.inputs import operands, untouched
 from anatune.measure.tracker import Taken
 from anatune.plan import Plan
@@ -46,6 +47,10 @@ class Code:
     @classmethod
     def of(cls, plan: Plan, path: str) -> Code:
         return cls(Path(path), packed_b(plan), plan.threads)
+
+
+class Silent(Exception):
+    """No answer in time; not a TimeoutError, as what TVM raises for a session that ended is one."""
 
 
 class Operands:
@@ -96,7 +101,7 @@ class Device:
     def end(self) -> None:
         """Close the session; the server takes the next one."""
         self._tensors, self._ready = {}, {}
-        with contextlib.suppress(TimeoutError):  # a busy device's server ends it in time
+        with contextlib.suppress(Silent):  # a busy device's server ends it in time
             within(PING_S, self._taken.close)
 
     @property
@@ -120,13 +125,20 @@ class Device:
         return self._operands.as_result(c.numpy())
 
     def time(self, code: Code, calls: int, flush_bytes: int) -> float:
-        """Seconds per call; with ``flush_bytes``, memory of that size is written before each."""
+        """Seconds per call, median of the parts of a batch; before each, ``flush_bytes`` of memory
+        are written."""
         module, arguments = self._loaded(code)
-        number, repeat = (1, calls) if flush_bytes else (calls, 1)  # flushed between the repeats
+        repeat = calls if flush_bytes else min(SLICES, calls)  # flushed between the repeats
         timer = module.time_evaluator(
-            ENTRY, self._taken.session.cpu(), number, repeat, cache_flush_bytes=flush_bytes
+            ENTRY, self._taken.session.cpu(), calls // repeat, repeat, cache_flush_bytes=flush_bytes
         )
-        return float(timer(*arguments).mean)
+        return float(timer(*arguments).median)
+
+    def renew(self, code: Code) -> None:
+        """Go on with copies of the operands, which lie elsewhere."""
+        module, arguments = self._loaded(code)
+        copies = [self._new(tuple(x.shape), x.dtype).copyfrom(x) for x in arguments]
+        self._ready[code.path] = module, copies
 
     def let_go(self, code: Code) -> None:
         """Free what was loaded of ``code``."""
@@ -134,7 +146,7 @@ class Device:
         def forget() -> None:
             self._ready.pop(code.path, None)
 
-        with self.lock, contextlib.suppress(TimeoutError):  # a silent device frees it in time
+        with self.lock, contextlib.suppress(Silent):  # a silent device frees it in time
             within(PING_S, forget)
 
     def _loaded(self, code: Code) -> tuple[Any, list[Any]]:
@@ -167,7 +179,7 @@ class Device:
     def _sent(self, array: np.ndarray) -> Any:
         return self._new(array.shape, array.dtype).copyfrom(array)
 
-    def _new(self, shape: tuple[int, ...], dtype: np.dtype) -> Any:
+    def _new(self, shape: tuple[int, ...], dtype: Any) -> Any:
         import tvm
 
         return tvm.runtime.empty(shape, str(dtype), self._taken.session.cpu())
@@ -185,7 +197,7 @@ def within(seconds: float, work: Callable[[], T]) -> T:
     TVM's RPC waits without end for a machine that lost its power.
 
     Raises:
-        TimeoutError: no answer within ``seconds``.
+        Silent: no answer within ``seconds``.
     """
     came: queue.SimpleQueue[tuple[T | None, BaseException | None]] = queue.SimpleQueue()
 
@@ -199,7 +211,7 @@ def within(seconds: float, work: Callable[[], T]) -> T:
     try:
         value, error = came.get(timeout=max(0.0, seconds))
     except queue.Empty:
-        raise TimeoutError(f"no answer in {seconds:.0f} s") from None
+        raise Silent(f"no answer in {seconds:.0f} s") from None
     if error is not None:
         raise error
     return value  # type: ignore[return-value]

@@ -90,9 +90,9 @@ class Tracker:
 
         With an ``address``, that very device: others are held until it comes, then handed back.
         """
-        end = time.monotonic() + wait_s
         others: list[Taken] = []
         with self._one_at_a_time:
+            end = time.monotonic() + wait_s
             try:
                 while (left := end - time.monotonic()) > 0:
                     taken = self._ask(session_s, min(left, ASK_AGAIN_S))
