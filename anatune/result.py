@@ -12,7 +12,7 @@ from anatune.codegen.call import BoundCall, CheckedCall
 from anatune.codegen.library import Code
 from anatune.errors import OperandError, require
 from anatune.hwprofile import Profile
-from anatune.measure.outcome import Measurement, Timing
+from anatune.measure.outcome import MEASURED, Measurement, Outcome, Timing
 from anatune.model.constant_b import PackedAhead, packed_ahead
 from anatune.model.explain import explain
 from anatune.plan import Estimate, GemmPlan, Plan
@@ -125,6 +125,17 @@ class Result(CheckedCall):
         return self._chosen.measurement.timing
 
     @property
+    def failed(self) -> tuple[Candidate, ...]:
+        """Candidates that led to no kernel that works; their notes say why."""
+        fine = (*MEASURED, Outcome.SKIPPED)
+        return tuple(c for c in self.candidates if c.measurement.outcome not in fine)
+
+    @property
+    def advice(self) -> str:
+        """What to do about a timing that is not to be relied on; "" where it is."""
+        return "" if self.measured is None else self._chosen.measurement.note
+
+    @property
     def packed_ahead(self) -> PackedAhead | None:
         """What a constant B costs and saves; None where B is not constant.
 
@@ -163,6 +174,8 @@ class Result(CheckedCall):
             lines.append(f"  place {self._chosen.rank} in the model's order won the race")
         if self._packing_s is not None:
             lines.append(f"  constant B: {self.packed_ahead}")
+        if self.advice:
+            lines.append(f"  unstable: {self.advice}")
         lines += [f"  {c.rank}. {c.plan}: {_outcome(c)}" for c in self.candidates]
         return "\n".join(lines)
 
@@ -226,5 +239,5 @@ def _outcome(candidate: Candidate) -> str:
     return (
         f"{_foretold(candidate.predicted)}, "
         f"measured {TIME.show(measurement.timing.median_s)}"
-        + (" (unstable)" if measurement.timing.unstable else "")
+        + (" (unstable)" if measurement.outcome is Outcome.UNSTABLE else "")
     )

@@ -34,7 +34,7 @@ CODE = {
     "hang": "for (;;) pause();",
     "illegal instruction": f'__asm__ volatile ("{ILLEGAL}");',
     "exit": 'fputs("no more\\n", stderr); exit(5);',
-    "heap": "char *p = malloc(2000), *q = malloc(2000); memset(p, 0xa5, 4000); free(q); free(p);",
+    "heap": "char *p = malloc(100000); memset(p, 0xa5, 100032); free(p);",
     "memory": "for (;;) { memset(malloc(4 << 20), 1, 4 << 20); usleep(1000); }",
     "nothing": "",
 }

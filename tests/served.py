@@ -58,10 +58,10 @@ class Trouble:
         """Write past what was allocated, and free it; glibc finds out."""
         libc = ctypes.CDLL(None)
         libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
-        held = [libc.malloc(2000) for _ in range(3)]
-        ctypes.memset(held[0], 0xA5, 3 * 2000)
-        for address in held:
-            libc.free(address)
+        size = 100_000  # of none of the sizes for which it keeps lists that it does not check
+        held = libc.malloc(size)
+        ctypes.memset(held, 0xA5, size + 32)
+        libc.free(held)
 
     def grow(self) -> None:
         """4 MiB every millisecond, without end."""

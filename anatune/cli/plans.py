@@ -125,14 +125,12 @@ def estimate_fields(estimate: Estimate) -> dict[str, Any]:
 
 
 def _print_result(result: Result) -> None:
-    """The candidates that were tried, and the pick: what was said of it and what came true."""
-    from anatune.measure.outcome import Outcome
-
+    """Candidates that were timed; the pick: what was said of it, what came true; who failed."""
     w, timing = result.workload, result.measured
-    tried = [c for c in result.candidates if c.measurement.outcome is not Outcome.SKIPPED]
-    if tried:
+    timed = [c for c in result.candidates if c.measurement.timing is not None]
+    if timed:
         columns = ("model's order", "plan", "predicted", "measured", "+-", "outcome")
-        print_table(columns, [_line(c) for c in tried])
+        print_table(columns, [_line(c) for c in timed])
     click.echo(f"{w}: {result.plan}")
     if result.predicted is not None:
         click.echo(f"predicted {_time_and_rate(w, result.predicted.seconds)}")
@@ -142,6 +140,13 @@ def _print_result(result: Result) -> None:
         click.echo("measured  nothing: the plan is the model's alone")
     if result.packed_ahead is not None:
         click.echo(f"constant B: {result.packed_ahead}")
+    if result.advice:
+        click.echo(f"unstable: {result.advice}")
+    if result.failed:
+        click.echo(f"failed, of {len(result.candidates)} candidates:")
+    for failed in result.failed:
+        found = failed.measurement
+        click.echo(f"  {failed.rank}. {failed.plan}: {found.outcome.value}: {found.note}")
 
 
 def _line(candidate: Candidate) -> tuple[str, ...]:
@@ -152,7 +157,7 @@ def _line(candidate: Candidate) -> tuple[str, ...]:
         seconds(None if candidate.predicted is None else candidate.predicted.seconds),
         seconds(candidate.seconds),
         seconds(measurement.timing.spread_s if measurement.timing else None),
-        measurement.note or measurement.outcome.value,
+        measurement.outcome.value,
     )
 
 

@@ -131,17 +131,23 @@ class Race:
         ``cost(entry, seconds)`` is what is made small. The final ends as soon as each is proven
         slower than the leader or tied with it; of the tied, the first in the model's order is best.
         """
-        finalists = self._close(cost)
-        if finalists:
-            self._prepare([entry for entry in finalists if entry not in self._track])
-        running = [entry for entry in finalists if entry in self._track]
-        if len(running) < 2:
-            return next(iter(running or finalists), None)
+        while finalists := self._close(cost):
+            best = self._best_of(finalists, cost)
+            if best is not None:
+                return best
+        return None
+
+    def _best_of(self, finalists: Sequence[Entry], cost: Cost) -> Entry | None:
+        """None where all of them fail now; they are then known as such, and close no more."""
         try:
+            self._prepare([entry for entry in finalists if entry not in self._track])
+            running = [entry for entry in finalists if entry in self._track]
+            if len(running) < 2:
+                return next(iter(running), None)
             with self._alone():
                 return self._final(running, cost)
         finally:
-            for entry in running:
+            for entry in finalists:
                 self._conclude(entry)
 
     @property
@@ -189,7 +195,7 @@ class Race:
         best_s = min([*calm.values(), self._best_s])
         return {entry for entry, seconds in calm.items() if seconds > HOPELESS * best_s}
 
-    def _final(self, running: Sequence[Entry], cost: Cost) -> Entry:
+    def _final(self, running: Sequence[Entry], cost: Cost) -> Entry | None:
         """Rounds of all finalists until `settle` has seen enough; who fails in it leaves it."""
         rounds: list[list[float]] = []
         end = self._start + self._budget.seconds
@@ -201,7 +207,7 @@ class Race:
             self._track.lap(running if number % 2 == 0 else running[::-1], renewed=True)
             alive = [entry for entry in running if entry in self._track]
             if len(alive) < len(running):
-                return self._final(alive, cost) if len(alive) > 1 else [*alive, *running][0]
+                return self._final(alive, cost) if len(alive) > 1 else next(iter(alive), None)
             latest = [self._track.latest(entry) for entry in running]
             if quiet and not all(timing.calm_s for timing in latest):
                 continue
