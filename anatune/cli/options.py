@@ -112,6 +112,32 @@ WORKLOAD_OPTIONS: tuple[WorkloadOption, ...] = (
 )
 """In the order of the fields of `anatune.workload.Matmul`."""
 
+search_option = click.option(
+    "--search", default="shortlist", metavar="shortlist|evolve|metaschedule", show_default=True,
+    help="Who proposes candidates: the model, the model and what it learns, or TVM.",
+)  # fmt: skip
+
+cache_option = click.option(
+    "--cache", default="warm", metavar="warm|cold", show_default=True,
+    help="Operands in use just before, or all caches emptied before each call.",
+)  # fmt: skip
+
+tune_database_option = click.option(
+    "--database", metavar="FILE|none",
+    help="The record store; none: measure anew and keep nothing.  [default: the user's own]",
+)  # fmt: skip
+
+remote_option = click.option(
+    "--remote", metavar="HOST:PORT/KEY",
+    help="Measure on the devices of a TVM RPC tracker instead of here.",
+)  # fmt: skip
+
+
+def read_database(text: str | None) -> str | bool | None:
+    """``--database`` as `anatune.tune` takes it."""
+    return False if text == "none" else text
+
+
 objective_option = click.option(
     "--objective", default="time", metavar="time|energy|edp", show_default=True,
     help="What is made small; energy is modelled, edp is energy times time.",

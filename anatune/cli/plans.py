@@ -11,8 +11,13 @@ import click
 from anatune.cli.options import (
     WorkloadCommand,
     budget_option,
+    cache_option,
     objective_option,
     read_budget,
+    read_database,
+    remote_option,
+    search_option,
+    tune_database_option,
     workload_options,
 )
 from anatune.cli.show import plain, print_json, print_table, progress, rate, seconds
@@ -87,6 +92,10 @@ def _library_file(
     "--export", type=click.Path(path_type=Path, dir_okay=False), callback=_library_file,
     metavar="FILE.so", help="Write the kernel to a shared library.",
 )  # fmt: skip
+@search_option
+@cache_option
+@tune_database_option
+@remote_option
 def tune(
     w: Matmul,
     target: str,
@@ -95,15 +104,23 @@ def tune(
     as_json: bool,
     budget: str | None,
     export: Path | None,
+    search: str,
+    cache: str,
+    database: str | None,
+    remote: str | None,
 ) -> None:
-    """Generate, check and measure a kernel."""
-    from anatune.tune import tune as search
+    """Generate, check and measure a kernel.
+
+    What is measured is kept: the same command answers from the store, goes on where it was
+    interrupted, and with a larger budget continues."""
+    from anatune.tune import tune as tune_workload
 
     limit = read_budget(budget)
     with progress() as tell:
-        result = search(
-            w, target, budget=limit, threads=threads, objective=objective, progress=tell
-        )
+        result = tune_workload(
+            w, target, budget=limit, threads=threads, objective=objective, search=search,
+            cache=cache, database=read_database(database), remote=remote, progress=tell,
+        )  # fmt: skip
     written = {} if export is None else {"written_to": result.export(export)}
     if as_json:
         return print_json({**result.as_dict(), "plan": plan_fields(result.plan), **written})

@@ -182,7 +182,7 @@ class Race:
             if mending and not self._track.await_calm(self._until):
                 return
             self._report(f"timing {len(lacking)}, {'again' if mending else f'round {number + 1}'}")
-            self._track.lap(lacking if number % 2 == 0 else lacking[::-1])
+            self._track.lap(lacking if number % 2 == 0 else lacking[::-1], renewed=number > 0)
             hopeless |= self._hopeless(wave)
 
     def _lacks_samples(self, entry: Entry) -> bool:

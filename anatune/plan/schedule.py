@@ -40,5 +40,18 @@ class SchedulePlan:
         plan: SchedulePlan = build(cls, json_fields(text, "schedule"), "plan")
         return plan
 
+    @property
+    def tiles(self) -> tuple[tuple[int, ...], ...]:
+        """Factors that loops were cut by, outermost first: the trace's decisions of more than one
+        number. Empty where the trace cannot be read."""
+        try:
+            _, decisions = json.loads(self.trace)
+            cuts = [made for _, made in decisions if isinstance(made, list) and len(made) > 1]
+        except (ValueError, TypeError):
+            return ()
+        return tuple(tuple(cut) for cut in cuts)
+
     def __str__(self) -> str:
-        return f"TVM schedule of {self.trace.count('[') // 2} parts, up to {self.threads} threads"
+        cuts = ", ".join("x".join(map(str, cut)) for cut in self.tiles)
+        threads = f"{self.threads} threads" if self.threads > 1 else "1 thread"
+        return f"TVM schedule, loops cut {cuts or 'nowhere'}, {threads}"
