@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import tempfile
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -26,8 +27,13 @@ from anatune.workload.dtypes import ELEMENT_BYTES
 F32_BYTES = ELEMENT_BYTES["float32"]
 POINTER_BYTES = 8  # of an int64 that a chase reads
 
-ROUNDS = 3
-"""Times that all probes are run: a disturbance rarely lasts through two rounds."""
+ROUNDS, MOST_ROUNDS = 3, 6
+"""Times that all probes are run: a disturbance rarely lasts through two rounds. More where the
+result says that one did."""
+
+SHARED = 0.7
+"""Share of as many times one thread's rate below which all threads together had to share their
+processors with somebody: no processor's clock falls so far when all cores multiply."""
 
 GUESSED_CHASE_CYCLES = 20
 """Cycles from one dependent read to the next that run lengths are computed from: about those of a
@@ -78,9 +84,24 @@ def probe_profile(profile: Profile, progress: Callable[[str], None] = lambda tex
     worker = Worker("anatune.measure.probe_bench:ProbeBench", (), profile.usable_threads)
     with worker, tempfile.TemporaryDirectory(prefix="anatune-") as folder:
         lab = Lab(CodeTarget.of(profile.target), worker, Path(folder))
-        for number in range(ROUNDS):
-            measured = _round(lab, profile, lambda what: progress(f"{what}, round {number + 1}"))
+        for number in range(1, MOST_ROUNDS + 1):
+            measured = _round(lab, profile, lambda what: progress(f"{what}, round {number}"))
+            if number >= ROUNDS and not _starved(measured):
+                break
+    if _starved(measured):
+        warnings.warn(
+            f"{measured.usable_threads} threads together were not much faster than one: other "
+            "programs use the processors; run `anatune profile measure` on a quiet machine",
+            stacklevel=2,
+        )
     return _cited(measured)
+
+
+def _starved(profile: Profile) -> bool:
+    """Whether threads found their processors taken."""
+    one, every = dict(profile.peak_flops), dict(profile.peak_all_flops)
+    threads = profile.usable_threads
+    return any(every[d] < SHARED * threads * one[d] for d in one if threads > 1 and d in every)
 
 
 def _round(lab: Lab, profile: Profile, progress: Callable[[str], None]) -> Profile:

@@ -9,6 +9,7 @@ import tvm_ffi
 
 from anatune.codegen.library import PROBE_ALIGN_BYTES, load_module, load_runtime
 from anatune.measure.bench import time_batches
+from anatune.measure.pinning import pin_threads
 
 
 class ProbeBench:
@@ -26,6 +27,7 @@ class ProbeBench:
         ``chase_step``: 0 for plain data (ones), else the elements between neighbours of a random
         cycle through all of ``data``, for probes that follow subscripts.
         """  # fmt: skip
+        pin_threads()  # those that earlier probes started; each probe runs several times
         plain = not chase_step
         data = np.ones(data_elements, dtype) if plain else _cycle(data_elements, chase_step)
         out = np.zeros(out_elements, dtype)
