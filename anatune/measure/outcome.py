@@ -86,12 +86,13 @@ class Timing:
         return len(self.calm_s) < min(FEW, len(self.samples_s))
 
     @property
-    def _judged_s(self) -> tuple[float, ...]:
+    def judged_s(self) -> tuple[float, ...]:
+        """Samples that the median is taken of."""
         return self.corrected_s if self.disturbed else self.calm_s
 
     @property
     def median_s(self) -> float:
-        return statistics.median(self._judged_s)
+        return statistics.median(self.judged_s)
 
     @property
     def best_s(self) -> float:
@@ -101,7 +102,7 @@ class Timing:
     def spread_s(self) -> float:
         """Median absolute deviation from the median: not moved by a few disturbed samples."""
         middle = self.median_s
-        return statistics.median(abs(s - middle) for s in self._judged_s)
+        return statistics.median(abs(s - middle) for s in self.judged_s)
 
     @property
     def unstable(self) -> bool:

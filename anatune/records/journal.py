@@ -35,7 +35,7 @@ class Journal:
     @cached_property
     def seen(self) -> Seen:
         """Candidates that earlier runs measured here, each plan once, whoever proposed them."""
-        seen = _each_once(self._mine)
+        seen = each_once(self._mine)
         for entry, _ in seen:
             self._rank(entry)
         return seen
@@ -104,7 +104,7 @@ def _asked(verdict: Verdict) -> tuple[str, str]:
     return verdict.objective, verdict.search
 
 
-def _each_once(records: Sequence[Record]) -> Seen:
+def each_once(records: Sequence[Record]) -> Seen:
     """Of each plan the record with most samples; of equally many, the last."""
     best: dict[str, Record] = {}
     for record in records:
