@@ -74,6 +74,7 @@ class Bench:
         self.inputs = operands(workload)
         self.c = untouched(workload.output)
         self.ready: dict[Loadable, tuple[Any, list[Any]]] = {}
+        self.parted = False  # whether each thread has a processor of its own
         self.flush = flush
         self.flush_arrays = () if flush is None else flush.arrays()
         self.empty_caches: Callable[[], Any] | None = None
@@ -118,8 +119,15 @@ class Bench:
     def _parts(self, kernel: Loadable, calls: int, slices: int) -> tuple[float, ...]:
         """Seconds per call of each part of a batch; before several calls, one is not counted."""
         module, arguments = self._ready(kernel)
-        if calls == 1:  # long enough to fill the caches for itself
-            return (_timed(module[ENTRY], arguments),)
+        main = module[ENTRY]
+        if calls == 1:  # long enough to fill the caches, and for its threads to part, by itself
+            seconds = _timed(main, arguments)
+            pin_threads()
+            return (seconds,)
+        if not self.parted:
+            main(*arguments)  # which starts the pool's threads
+            pin_threads()
+            self.parted = True
         return time_batches(module, arguments, calls=calls // slices, batches=slices)
 
     def _cold(self, main: Any, arguments: Sequence[Any], calls: int) -> float:
@@ -128,6 +136,8 @@ class Bench:
             read = load_module(self.flush.path)[ENTRY]
             arrays = [tvm_ffi.from_dlpack(array) for array in self.flush_arrays]
             self.empty_caches = partial(read, *arrays)
+            self.empty_caches()  # which starts the pool's threads
+            pin_threads()
         times = []
         for _ in range(calls):
             self.empty_caches()
@@ -146,8 +156,6 @@ class Bench:
                 given["b"] = _packed(module, given["b"], packed)
             c = Slot(OUT, self.workload.output).take(self.c)
             arguments = [tvm_ffi.from_dlpack(x) for x in (*given.values(), c)]
-            module[ENTRY](*arguments)  # which starts the pool's threads
-            pin_threads()
             self.ready[kernel] = module, arguments
         return self.ready[kernel]
 

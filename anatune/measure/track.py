@@ -22,6 +22,9 @@ WARM = 0.03
 WARM_UPS = 5
 """Batches after which a kernel counts as warm however they went."""
 
+LONG_S = 0.04
+"""A batch that takes so many seconds, ten times the usual, has warmed up within itself."""
+
 CALM_PATIENCE_S = 3.0
 """Time that a pass spends on waiting for a quiet machine and on repeating samples, seconds."""
 
@@ -153,6 +156,8 @@ class Track:
         """Calibrate, and run until batches do not get faster any more; the last is a sample."""
         racer.calls = self._runner.calibrate(racer.entry, BATCH_S)
         before = self._runner.sample(racer.entry, racer.calls)
+        if before * racer.calls > LONG_S:
+            return before
         for _ in range(WARM_UPS):
             seconds = self._runner.sample(racer.entry, racer.calls)
             if seconds >= before * (1 - WARM):
