@@ -4,9 +4,9 @@ In the order in which a workload passes through::
 
     hwprofile -> workload -> plan <- model          decide: pure Python, milliseconds
                               |
-                           codegen -> measure -> result       do: TVM lives here
-                                         |
-                                       report, cli            what people look at
+                           codegen -> measure -> records, search -> result    do: TVM lives here
+                                                                      |
+                                                              report, cli     what people look at
 
 Names below are loaded when first used: ``import anatune`` alone loads neither TVM nor numpy.
 """
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from anatune.errors import AnatuneError
     from anatune.hwprofile import Profile, profiles
     from anatune.machine import detect, load_profile
+    from anatune.many import tune_many
     from anatune.plan import Estimate, GemmPlan
+    from anatune.records import Store
     from anatune.result import Result
     from anatune.tune import tune
     from anatune.workload import Matmul, matmul
@@ -38,6 +40,7 @@ _HOME = {
     "Matmul": "anatune.workload",
     "Profile": "anatune.hwprofile",
     "Result": "anatune.result",
+    "Store": "anatune.records",
     "detect": "anatune.machine",
     "explain": "anatune.api",
     "load": "anatune.codegen.library",
@@ -48,6 +51,7 @@ _HOME = {
     "profiles": "anatune.hwprofile",
     "rank": "anatune.api",
     "tune": "anatune.tune",
+    "tune_many": "anatune.many",
     "why_not": "anatune.api",
 }
 """Public name -> module that it lives in."""

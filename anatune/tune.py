@@ -15,10 +15,12 @@ from anatune.measure.alone import alone
 from anatune.measure.budget import Budget
 from anatune.measure.builder import Builder
 from anatune.measure.entry import Entry
+from anatune.measure.flush import flushed_bytes
 from anatune.measure.memory import available_bytes, require_memory
 from anatune.measure.outcome import Measurement, Outcome
 from anatune.measure.race import Race
 from anatune.measure.runner import LocalRunner, Runner
+from anatune.measure.tracker import Remote
 from anatune.model import candidates as model
 from anatune.model.estimate import peak_seconds
 from anatune.plan import CodeTarget, GemmPlan
@@ -84,6 +86,7 @@ def tune(
     model.check_objective(objective)
     require(cache in CACHE_STATES, f"cache = {cache!r}: 'warm' or 'cold'", OptionError)
     store = open_store(database)
+    elsewhere = None if remote is None else Remote.parse(remote)
     profile = cpu_only(target, progress)
     here = target == HOST or _runs_here(profile)
     kernels = Kernels()
@@ -102,11 +105,11 @@ def tune(
             return _result(profile, journal.seen, verdict.entry, kept)
     with Builder(profile.usable_threads, kernels, _memory_bytes()) as builder:
         builder.warm_up()
-        if not here and remote is None:
+        if not here and elsewhere is None:
             pick = _picks(profile, this, objective)[0]
             return _result(profile, [_compiled(builder, pick)], pick, None)
         require_memory(workload)
-        with _runner(this, profile, builder, remote) as runner:
+        with _runner(this, profile, builder, elsewhere) as runner:
             if not limit.candidates:
                 seen, chosen = _verified(runner, _picks(profile, this, objective), progress)
             else:
@@ -181,12 +184,13 @@ def _compiled(builder: Builder, pick: Entry) -> tuple[Entry, Measurement]:
 
 
 def _runner(
-    this: Pass, profile: Profile, builder: Builder, remote: str | None
+    this: Pass, profile: Profile, builder: Builder, remote: Remote | None
 ) -> AbstractContextManager[Runner]:
     if remote is not None:
-        from anatune.measure.remote import Remote, RemoteRunner
+        from anatune.measure.remote import RemoteRunner
 
-        return RemoteRunner(this.workload, Remote.parse(remote), this.threads, builds=builder)
+        flush_bytes = flushed_bytes(profile) if this.cache == "cold" else 0
+        return RemoteRunner(this.workload, remote, this.threads, builder, flush_bytes=flush_bytes)
     flush = builder.flush(profile, this.threads) if this.cache == "cold" else None
     return LocalRunner(this.workload, this.threads, builder, flush, _memory_bytes())
 

@@ -93,7 +93,7 @@ def main(json_path: str | None) -> None:
     facts = common.machine_facts(at.load_profile("host"))
     click.echo(common.facts_line(facts))
     found = {
-        shape: costs(at.tune(common.read_shape(shape).workload, threads=1, budget=0, database=False))
+        shape: costs(at.tune(common.read_shape(shape).workload, threads=1, budget=0))
         for shape in SHAPES
     }
     lines = [(shape, *(in_ns(seconds[way]) for way in MOST_S)) for shape, seconds in found.items()]

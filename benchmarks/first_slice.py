@@ -55,7 +55,7 @@ def measure_row(product: Product, threads: int, heats: int, rounds: int) -> Row:
     row = Row(str(product), threads, workload.flops)
     try:
         tuned, row.tune_wall_s = timed(lambda: at.tune(workload, threads=threads, database=False))
-        model, row.model_only_wall_s = timed(lambda: at.tune(workload, threads=threads, budget=0, database=False))
+        model, row.model_only_wall_s = timed(lambda: at.tune(workload, threads=threads, budget=0))
         row.tuned_plan, row.model_only_plan = tuned.plan.to_json(), model.plan.to_json()
         with ExitStack() as stack:
             ours = our_entrants({"tuned": tuned, "model only": model}, stack)
@@ -115,7 +115,7 @@ def start_up() -> dict[str, float]:
         f"import sys, time; sys.path[:0] = [{root!r}]; clock = time.perf_counter; t0 = clock()\n"
         "import anatune; t1 = clock()\n"
         "import tvm; t2 = clock()\n"
-        "anatune.tune(anatune.matmul(256, 256, 256), threads=1, budget=0, database=False); t3 = clock()\n"
+        "anatune.tune(anatune.matmul(256, 256, 256), threads=1, budget=0); t3 = clock()\n"
         "print(t1 - t0, t2 - t1, t3 - t2)"
     )
     runs = []
@@ -158,7 +158,7 @@ def main(
     click.echo(common.facts_line(report["facts"]))
     report["start_up_s"] = start_up()
     first = report["peak_at_start"] = float32_peaks(profile, counts)
-    at.tune(at.matmul(64, 64, 64), threads=1, budget=0, database=False)  # loads TVM, whose time start_up has told
+    at.tune(at.matmul(64, 64, 64), threads=1, budget=0)  # loads TVM, whose time start_up has told
     done: list[Row] = []
     for count in counts:
         for product in products:

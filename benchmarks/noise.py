@@ -169,8 +169,8 @@ def main(runs: int, seed: int, json_path: str | None) -> None:
         title = f"{shape} float32, {threads} threads, {len(entries)} candidates of "
         title += f"{TIME.show(min(times.values()))} to {TIME.show(max(times.values()))}"
         lines = [
-            (way, f"{right(lost_)} of {runs}", f"{statistics.median(lost_):.1%}", f"{max(lost_):.1%}")
-            for way, lost_ in shares.items()
+            (way, f"{right(of)} of {runs}", f"{statistics.median(of):.1%}", f"{max(of):.1%}")
+            for way, of in shares.items()
         ]
         columns = ("chosen by", f"within {RIGHT:.0%} of the best", "median loss", "worst")
         common.print_table(columns, lines, title)

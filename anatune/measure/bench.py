@@ -159,7 +159,6 @@ class Bench:
             self.ready[kernel] = module, arguments
         return self.ready[kernel]
 
-
     def _move(self) -> None:
         """Have operands in memory of this process's own, whose pages lie elsewhere.
 

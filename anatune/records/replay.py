@@ -12,7 +12,7 @@ from anatune.records.record import Record
 
 
 def replay_of(records: Iterable[Record]) -> ReplayRunner:
-    """Answers as was measured: of each plan the samples that its median is taken of, or its failure.
+    """Answers as was measured: of each plan the samples behind its median, or how it failed.
 
     Of a plan's records the one with most samples counts; one that this version cannot read does
     not. Give it records of one machine: `Store.find`, or what a `Selection` takes.
