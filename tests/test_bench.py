@@ -14,7 +14,9 @@ from sample_plans import host_lanes, host_target, plan  # noqa: E402
 from anatune.codegen.build import build  # noqa: E402
 from anatune.codegen.link import write_loadable  # noqa: E402
 from anatune.codegen.operands import packed_b  # noqa: E402
-from anatune.measure.bench import Bench, Loadable  # noqa: E402
+from anatune.codegen.library import PROBE_ALIGN_BYTES  # noqa: E402
+from anatune.measure.bench import COLD_CALLS, Bench, Loadable  # noqa: E402
+from anatune.measure.builder import Compiler  # noqa: E402
 from anatune.measure.memory import needed_bytes  # noqa: E402
 from anatune.plan import GemmPlan, Storage  # noqa: E402
 from anatune.workload import Tensor, matmul  # noqa: E402
@@ -45,6 +47,21 @@ def test_kernels_are_checked_and_timed(tmp_path, case):
     for _ in range(2):  # what the first run left in C must not matter to the second
         assert bench.check(kernel) == ""
         assert bench.sample(kernel, 1) > 0 and bench.sample(kernel, 3) > 0
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_cold_times(tmp_path, number):
+    """Memory as the probe assumes it, which the allocator gives or not as it likes."""
+    size = 4096 * (number + 1)
+    p, stem = sample(), str(tmp_path / "flush")
+    flush = Compiler().compile_flush(p.target, host_lanes(), 1, size, stem)
+    data, out = flush.arrays()
+    assert data.nbytes >= size and data.all()
+    assert data.ctypes.data % PROBE_ALIGN_BYTES == out.ctypes.data % PROBE_ALIGN_BYTES == 0
+    bench, kernel = Bench(p.workload, flush), loadable(p, tmp_path)
+    assert bench.check(kernel) == ""
+    assert 1 <= bench.calibrate(kernel, 1e-3) <= COLD_CALLS
+    assert bench.sample(kernel, 2) > 0
 
 
 def test_a_wrong_kernel_is_told(tmp_path):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from anatune.codegen.operands import aligned
 from anatune.hwprofile import Profile
 
 OUTGROWS = 2
@@ -27,7 +28,10 @@ class Flush:
 
     def arrays(self) -> tuple[np.ndarray, np.ndarray]:
         """Made once, before any kernel runs; only read afterwards, so that forks share them."""
-        return np.ones(self.data_elements, DTYPE), np.zeros(self.out_elements, DTYPE)
+        lengths = self.data_elements, self.out_elements
+        data, out = (aligned((length,), np.dtype(DTYPE)) for length in lengths)
+        data.fill(1)  # or the system would have one page of zeros stand for all
+        return data, out
 
 
 def flushed_bytes(profile: Profile) -> int:
