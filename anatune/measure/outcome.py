@@ -13,8 +13,9 @@ UNSTABLE_SPREAD = 0.10
 """Spread over median above which a timing is called unstable: pyperf's threshold for a warning."""
 
 CALM = 0.06
-"""Share by which the reference kernel may be slower than on the quiet machine around a sample that
-counts as undisturbed: below what a neighbour on a shared cache takes, above a timer's noise."""
+"""Share by which the reference kernel may differ from what it takes on the quiet machine around a
+sample that counts as undisturbed: below what a neighbour on a shared cache takes, above a timer's
+noise. Faster ones do not count either: the clock was another then."""
 
 FEW = 3
 """Undisturbed samples from which a median is taken."""
@@ -57,7 +58,7 @@ class Timing:
         samples_s: all that were taken once the kernel was warm; none is left out.
         references_s: what the reference kernel took around each sample; empty where none ran.
         quiet_s: what it took while the machine was quiet; 0 where none ran.
-        warm_up_s: samples before those, slower and falling.
+        warm_up_s: samples before those, until they fell no more.
     """
 
     samples_s: tuple[float, ...]
@@ -70,8 +71,9 @@ class Timing:
         """Samples that nothing disturbed; all of them where no reference ran."""
         if not self.references_s:
             return self.samples_s
-        limit = self.quiet_s * (1 + CALM)
-        return tuple(s for s, ref in zip(self.samples_s, self.references_s) if ref <= limit)
+        low, high = self.quiet_s * (1 - CALM), self.quiet_s * (1 + CALM)
+        pairs = zip(self.samples_s, self.references_s)
+        return tuple(sample for sample, reference in pairs if low <= reference <= high)
 
     @property
     def corrected_s(self) -> tuple[float, ...]:

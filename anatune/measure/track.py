@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any
 
 from anatune.errors import WorkerError
@@ -23,10 +24,11 @@ WARM_UPS = 5
 """Batches after which a kernel counts as warm however they went."""
 
 LONG_S = 0.04
-"""A batch that takes so many seconds, ten times the usual, has warmed up within itself."""
+"""A kernel whose calibration takes so many seconds, ten batches, has warmed up in it."""
 
 CALM_PATIENCE_S = 3.0
-"""Time that a pass spends on waiting for a quiet machine and on repeating samples, seconds."""
+"""Time that a pass spends on waiting for a quiet machine, seconds: three of the longest bursts of a
+neighbour that the simulated passes had beside them."""
 
 REST_S = 0.02
 """Pause between two looks at a disturbed machine, seconds."""
@@ -70,6 +72,7 @@ class Track:
     ) -> None:
         self._runner, self._clock, self._rest = runner, clock, rest
         self._racers: dict[Entry, Racer] = {}
+        self._gone: dict[Entry, Racer] = {}  # were let go; what they took still counts
         self._reference: Reference | None = None
         self._pace: Entry | None = None  # whose kernel is the reference
         self._pace_calls = 0
@@ -85,15 +88,21 @@ class Track:
 
     def leave(self, entry: Entry) -> None:
         """It is not timed any more."""
-        if self._racers.pop(entry, None) is not None:
+        if entry in self._racers:
+            self._gone[entry] = self._racers.pop(entry)
             self._runner.let_go(entry)
 
-    def lap(self, entries: Sequence[Entry], *, renewed: bool = False) -> None:
+    def lap(
+        self, entries: Sequence[Entry], *, renewed: bool = False, until: float = inf
+    ) -> None:
         """A sample of each in turn; the kernel of the first of all is the reference from then on.
 
-        ``renewed``: each goes on in memory that lies elsewhere.
+        ``renewed``: each goes on in memory that lies elsewhere. Whose turn comes after ``until``
+        has none, unless nobody had one yet.
         """
         for entry in entries:
+            if self._reference is not None and self._clock() > until:
+                break
             if entry in self._racers:
                 try:
                     if renewed:
@@ -105,8 +114,8 @@ class Track:
             self._look()
 
     def timing(self, entry: Entry) -> Timing | None:
-        """What is known of a candidate; None before its first sample."""
-        racer = self._racers.get(entry)
+        """What is known of a candidate, beside the quiet machine of now; None: nothing."""
+        racer = self._racers.get(entry) or self._gone.get(entry)
         if racer is None or not racer.samples or self._reference is None:
             return None
         around, quiet_s = tuple(racer.references), self._reference.quiet_s
@@ -134,15 +143,23 @@ class Track:
 
     def _time(self, entry: Entry) -> None:
         racer = self._racers[entry]
-        if self._reference is not None and self._reference.is_old:
+        cold = not racer.calls
+        if cold:
+            self._warm(racer)
+        if self._reference is not None and (cold or self._reference.is_old):
             self._look()
-        seconds = self._runner.sample(entry, racer.calls) if racer.calls else self._warm(racer)
-        if self._reference is None:
-            self._pace, self._pace_calls = entry, racer.calls
-            first = self._runner.pace(entry, racer.calls)
-            self._reference = Reference(first, first * racer.calls)
-        told = racer.add(seconds, self._reference.last_s)
-        self._reference.worked(seconds * racer.calls, told)
+        if entry not in self._racers:  # it was the reference, and failed as such
+            return
+        reference = self._reference or self._begin(racer)
+        seconds = self._runner.sample(entry, racer.calls)
+        reference.worked(seconds * racer.calls, racer.add(seconds, reference.last_s))
+
+    def _begin(self, racer: Racer) -> Reference:
+        """Have a candidate's kernel as the reference."""
+        self._pace, self._pace_calls = racer.entry, racer.calls
+        first_s = self._runner.pace(racer.entry, racer.calls)
+        self._reference = Reference(first_s, first_s * racer.calls)
+        return self._reference
 
     def _look(self) -> None:
         """Take a sample of the reference."""
@@ -152,19 +169,15 @@ class Track:
         except WorkerError as error:
             self._fail(self._pace, error)
 
-    def _warm(self, racer: Racer) -> float:
-        """Calibrate, and run until batches do not get faster any more; the last is a sample."""
+    def _warm(self, racer: Racer) -> None:
+        """Calibrate, and run until batches do not get faster any more."""
+        start, before = self._clock(), inf
         racer.calls = self._runner.calibrate(racer.entry, BATCH_S)
-        before = self._runner.sample(racer.entry, racer.calls)
-        if before * racer.calls > LONG_S:
-            return before
-        for _ in range(WARM_UPS):
+        is_warm = self._clock() - start > LONG_S
+        while not is_warm and len(racer.warm_up) < WARM_UPS:
             seconds = self._runner.sample(racer.entry, racer.calls)
-            if seconds >= before * (1 - WARM):
-                return seconds
-            racer.warm_up.append(before)
-            before = seconds
-        return before
+            racer.warm_up.append(seconds)
+            is_warm, before = seconds >= before * (1 - WARM), seconds
 
     def _fail(self, entry: Entry, error: WorkerError) -> None:
         """Drop a candidate. With the reference, all samples beside it lose their meaning."""
@@ -173,6 +186,6 @@ class Track:
         self._runner.let_go(entry)
         if entry == self._pace:
             self._pace = self._reference = None
-            for racer in self._racers.values():
+            for racer in (*self._racers.values(), *self._gone.values()):
                 racer.samples.clear()
                 racer.references.clear()
