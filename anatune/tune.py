@@ -113,8 +113,12 @@ def tune(
             if not limit.candidates:
                 seen, chosen = _verified(runner, _picks(profile, this, objective), progress)
             else:
+
+                def note(entry: Entry, found: Measurement) -> None:
+                    journal.measured(entry, found, race.rank(entry))
+
                 race = Race(
-                    runner, limit, tell=progress, journal=journal.measured, alone=alone,
+                    runner, limit, tell=progress, journal=note, alone=alone,
                     seen=journal.seen, spent_s=journal.spent_s,
                     least_s=peak_seconds(profile, workload, this.threads),
                 )  # fmt: skip
@@ -151,7 +155,8 @@ def _raced(
         best = chosen or race.best
         if best is not None:
             spent = Effort(len(race.measured), race.spent_s)
-            journal.decided(best, dict(race.measured)[best], limit, spent, complete)
+            found, rank = dict(race.measured)[best], race.rank(best)
+            journal.decided(best, found, rank, limit, spent, complete)
     return chosen
 
 

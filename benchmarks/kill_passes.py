@@ -5,7 +5,7 @@ one is recorded. Whoever is killed is followed by the same call, which must go o
 stopped: nothing that was recorded is measured again, nothing is missing in the end. A pass that got
 through is followed by one on another product.
 
-    python benchmarks/kill_passes.py        # 200 kills, about five minutes
+    python benchmarks/kill_passes.py        # 200 kills, about six minutes
 """
 
 from __future__ import annotations
@@ -36,11 +36,13 @@ from anatune.measure.race import Race
 from anatune.plan import Plan
 from anatune.records import Journal, Store
 from anatune.records.line import State
+from anatune.search import shortlist
 
 PASSES = 2
 
-CANDIDATES = 20
-"""Candidates of a pass: three waves, each of which may be the one that is cut short."""
+WAVE, CANDIDATES = 3, 12
+"""Candidates that are measured together, and of a whole pass: so few, and in so many waves, that
+records are written all the time."""
 
 LONGEST_WAIT_S = 2.0
 """Longest time until the next kill, seconds: two processes share them, and a pass takes three."""
@@ -111,11 +113,12 @@ def tune(one: Pass, pipe: int) -> None:
             os.write(pipe, f"asked {name_of(entry.plan)}\n".encode())
         return measure(race, entries)
 
-    def recording(journal: Journal, entry: Any, measurement: Any) -> None:
-        measured(journal, entry, measurement)
+    def recording(journal: Journal, entry: Any, *found: Any) -> None:
+        measured(journal, entry, *found)
         os.write(pipe, f"recorded {name_of(entry.plan)}\n".encode())
 
     Race.measure, Journal.measured = asking, recording  # type: ignore[method-assign]
+    shortlist.WAVE = WAVE
     target = TARGETS[platform.machine().lower()]
     w = workload(one.number)
     result = at.tune(w, target, budget=one.candidates, threads=1, database=one.path)

@@ -33,7 +33,7 @@ from anatune.records import Journal, Kernels, Origin, Pass, ProfileId, Store  # 
 
 W = at.matmul(M, N, K)
 
-START_S = 2.0
+START_S = 3.0
 """Patience with a kernel of microseconds: what a hang costs each of these tests."""
 
 COMPILER_S = 4.0
@@ -50,7 +50,7 @@ pytestmark = [
 FAULTS: dict[str, tuple[Outcome, str]] = {
     "late crash": (Outcome.RUN_ERROR, "worker died: SIGSEGV"),
     "crash": (Outcome.RUN_ERROR, "worker died: SIGSEGV"),
-    "hang": (Outcome.TIMEOUT, "worker hung: no answer in 2 s"),
+    "hang": (Outcome.TIMEOUT, "worker hung: no answer in 3 s"),
     "illegal instruction": (Outcome.ILLEGAL, "worker died: SIGILL"),
     "forgetful": (Outcome.WRONG_RESULT, ": the float64 reference is "),
     "memory": (Outcome.KILLED, "worker killed: it took "),
@@ -60,7 +60,7 @@ FAULTS: dict[str, tuple[Outcome, str]] = {
     "compiler crash": (Outcome.COMPILE_ERROR, "compiling: worker died: SIGSEGV"),
     "compiler hang": (Outcome.TIMEOUT, "compiling: worker hung: no answer in 4 s"),
     "compiler memory": (Outcome.KILLED, "compiling: worker killed: it took "),
-    "late hang": (Outcome.TIMEOUT, "worker hung: no answer in 2 s"),
+    "late hang": (Outcome.TIMEOUT, "worker hung: no answer in 3 s"),
     "late illegal instruction": (Outcome.ILLEGAL, "worker died: SIGILL"),
     "late heap": (Outcome.RUN_ERROR, "worker died: SIGABRT"),
 }
@@ -99,7 +99,11 @@ def test_all_are_named_and_a_good_one_wins(here, plans, arranged, hasty):
         Builder(2, Kernels(), COMPILER_BYTES) as builder,
         LocalRunner(W, 1, builder, None, MEMORY_BYTES, START_S) as runner,
     ):
-        race = Race(runner, Budget(len(plans), inf), journal=journal.measured)
+
+        def note(entry: Entry, found: Measurement) -> None:
+            journal.measured(entry, found, race.rank(entry))
+
+        race = Race(runner, Budget(len(plans), inf), journal=note)
         answers = race.measure([Entry(plan, at.predict(plan, W, here)) for plan in plans])
         winner = race.finish()
         code = Code.of(builder.path(winner.plan))
@@ -111,6 +115,9 @@ def test_all_are_named_and_a_good_one_wins(here, plans, arranged, hasty):
     assert_right(lambda a, b: call(code, a, b))
     recorded = {record.plan: record.measurement for record in store.all()}
     assert set(recorded) == set(plans)
+    assert all(record.rank == plans.index(record.plan) + 1 for record in store.all())
+    again = Journal(Store(), Kernels(), this, "time", "shortlist")
+    assert [entry.plan for entry, _ in again.seen] == plans
     for plan, found in recorded.items():
         check(arranged.get(plan), found)
     kept = {plan for plan in plans if Kernels().get(plan)}

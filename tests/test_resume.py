@@ -25,9 +25,11 @@ from anatune.measure.budget import Budget  # noqa: E402
 from anatune.measure.entry import Entry  # noqa: E402
 from anatune.measure.outcome import Measurement, Outcome, Timing  # noqa: E402
 from anatune.measure.race import Race  # noqa: E402
-from anatune.plan import Plan  # noqa: E402
+from anatune.measure.runner import LocalRunner  # noqa: E402
+from anatune.plan import CacheBlocks, Plan  # noqa: E402
 from anatune.records import Effort, Journal, Kernels, Origin, Pass, ProfileId, Store  # noqa: E402
 from anatune.result import Result  # noqa: E402
+from anatune.search import shortlist  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 W = at.matmul(M, N, K)
@@ -150,26 +152,27 @@ def test_a_damaged_kernel_is_built_again(here, asked, damage):
 
 def test_an_interruption_between_two_waves_is_recorded(here, asked, monkeypatch):
     """As by Ctrl-C: the best so far is written down, as that of a pass that did not end."""
-    prepare, count = Race._prepare, []
+    monkeypatch.setattr(shortlist, "WAVE", 2)
+    prepare, waves = LocalRunner.prepare, []
 
-    def interrupted(race, wave):
-        count.append(1)
-        if len(count) == 2:
+    def interrupted(runner, entries):
+        waves.append(entries)
+        if len(waves) == 2:
             raise KeyboardInterrupt
-        return prepare(race, wave)
+        return prepare(runner, entries)
 
-    monkeypatch.setattr(Race, "_prepare", interrupted)
+    monkeypatch.setattr(LocalRunner, "prepare", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        at.tune(W, here, budget=10, threads=1)
+        at.tune(W, here, budget=3, threads=1)
     last = list(Store().all())[-1]
     assert last.verdict is not None and not last.verdict.complete
-    first = set(asked[:8])
+    first = set(asked[:2])
     assert set(recorded()) == first
-    monkeypatch.setattr(Race, "_prepare", prepare)
+    monkeypatch.setattr(LocalRunner, "prepare", prepare)
     asked.clear()
-    result = at.tune(W, here, budget=10, threads=1)
-    assert len(asked) == 2 and not set(asked) & first
-    assert len(result.candidates) == 10 and len(recorded()) == 10
+    result = at.tune(W, here, budget=3, threads=1)
+    assert len(asked) == 1 and not set(asked) & first
+    assert len(result.candidates) == 3 and len(recorded()) == 3
     assert_right(result)
 
 
@@ -183,9 +186,15 @@ def test_an_interrupted_compilation_leaves_nothing(here, faults):
         at.tune(W, here, budget=3, threads=1, progress=tell)
 
 
-COUNT = 12
+COUNT = 8
+PROGRAM = """
+from anatune import cli
+from anatune.search import shortlist
+shortlist.WAVE = 2  # several waves of a small budget
+cli.main()
+"""
 COMMAND = [
-    sys.executable, "-c", "from anatune.cli import main; main()", "tune",
+    sys.executable, "-c", PROGRAM, "tune",
     "matmul", str(M), str(N), str(K), "--threads", "1", "--budget", str(COUNT), "--json",
 ]  # fmt: skip
 
@@ -217,7 +226,7 @@ def test_ctrl_c_keeps_what_was_measured_and_the_same_command_goes_on(here, tmp_p
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that are forked")
 def test_passes_survive_kills_at_random_instants(tmp_path):
     script = [sys.executable, str(ROOT / "benchmarks" / "kill_passes.py"), "--json"]
-    few = ["--kills", str(KILLS), "--candidates", "9"]
+    few = ["--kills", str(KILLS), "--candidates", "6"]
     done = subprocess.run([*script, *few], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
@@ -239,8 +248,8 @@ def journal(this: Pass = THIS, objective: str = "time", search: str = "shortlist
 
 
 def decide(one: Journal, budget: Budget, spent: Effort, complete: bool = True) -> None:
-    one.measured(Entry(PLAN), FOUND)
-    one.decided(Entry(PLAN), FOUND, budget, spent, complete)
+    one.measured(Entry(PLAN), FOUND, 1)
+    one.decided(Entry(PLAN), FOUND, 1, budget, spent, complete)
 
 
 @pytest.mark.parametrize(
@@ -293,10 +302,17 @@ def test_what_was_spent_answers_what_asks_for_no_more(spent, complete, asked, an
 def test_of_each_plan_the_record_with_most_samples_counts():
     best = Measurement(Outcome.OK, Timing((1e-5,) * 9))
     for found in (Measurement(Outcome.RUN_ERROR, note="as drawn"), best, FOUND):
-        journal().measured(Entry(PLAN), found)
+        journal().measured(Entry(PLAN), found, 1)
     assert journal().seen == ((Entry(PLAN), best),)
     (entry, _), = journal().seen
     assert entry.engine == "model"
+
+
+def test_candidates_come_in_the_order_in_which_they_were_proposed():
+    plans = [PLAN, replace(PLAN, prefetch_c=True), replace(PLAN, blocks=CacheBlocks(mc=4, nc=16, kc=8))]
+    for rank in (3, 1, 2):  # as where the third fails while the others are timed
+        journal().measured(Entry(plans[rank - 1]), FOUND, rank)
+    assert [entry.plan for entry, _ in journal().seen] == plans
 
 
 def test_without_a_store_nothing_is_known():

@@ -30,15 +30,17 @@ class Journal:
     ) -> None:
         self._store, self._kernels, self._pass = store, kernels, this
         self._objective, self._search = objective, search
-        self._ranks: dict[Entry, int] = {}
 
     @cached_property
     def seen(self) -> Seen:
-        """Candidates that earlier runs measured here, each plan once, whoever proposed them."""
-        seen = each_once(self._mine)
-        for entry, _ in seen:
-            self._rank(entry)
-        return seen
+        """Candidates that earlier runs measured here, each plan once, whoever proposed them.
+
+        In the order in which they were proposed, which is not that in which they were settled.
+        """
+        ranks: dict[Entry, int] = {}
+        for record in self._mine:
+            ranks.setdefault(record.entry, record.rank)
+        return tuple(sorted(each_once(self._mine), key=lambda found: ranks[found[0]]))
 
     @cached_property
     def verdict(self) -> Record | None:
@@ -64,12 +66,18 @@ class Journal:
         enough = spent.candidates >= budget.candidates or self.spent_s >= budget.seconds
         return (as_much and as_long) or enough
 
-    def measured(self, entry: Entry, measurement: Measurement) -> None:
+    def measured(self, entry: Entry, measurement: Measurement, rank: int) -> None:
         """Write down a candidate, again when more is known of it."""
-        self._write(self._pass.measured(entry, measurement, self._rank(entry)))
+        self._write(self._pass.measured(entry, measurement, rank))
 
     def decided(
-        self, entry: Entry, measurement: Measurement, budget: Budget, spent: Effort, complete: bool
+        self,
+        entry: Entry,
+        measurement: Measurement,
+        rank: int,
+        budget: Budget,
+        spent: Effort,
+        complete: bool,
     ) -> None:
         """Write down how the run ended, and with which candidate."""
         verdict = Verdict(
@@ -80,7 +88,7 @@ class Journal:
             complete=complete,
             kernel=self._kernels.id_of(entry.plan),
         )
-        self._write(self._pass.decided(entry, measurement, self._rank(entry), verdict))
+        self._write(self._pass.decided(entry, measurement, rank, verdict))
 
     @cached_property
     def _mine(self) -> list[Record]:
@@ -95,9 +103,6 @@ class Journal:
     def _write(self, record: Record) -> None:
         if self._store is not None:
             self._store.append([record])
-
-    def _rank(self, entry: Entry) -> int:
-        return self._ranks.setdefault(entry, len(self._ranks) + 1)
 
 
 def _asked(verdict: Verdict) -> tuple[str, str]:
