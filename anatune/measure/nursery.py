@@ -81,7 +81,6 @@ class Nursery:
         self._memory_bytes = memory_bytes
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
-        self._ready = False
 
     def __enter__(self) -> Nursery:
         if FORKS:
