@@ -19,7 +19,7 @@ from anatune.measure.entry import Entry
 from anatune.measure.flush import CHAINS, DTYPE, Flush, flushed_bytes
 from anatune.measure.nursery import Cell, Nursery
 from anatune.measure.outcome import Measurement, Outcome
-from anatune.measure.worker import GREEDY, HUNG, Worker, WorkerFailure
+from anatune.measure.worker import HUNG, Worker, WorkerFailure
 from anatune.plan import CodeTarget, Plan, read_plan
 from anatune.workload.dtypes import ELEMENT_BYTES
 
@@ -214,5 +214,4 @@ def _how(failure: WorkerFailure) -> Outcome:
     """A compiler that dies did not compile; one that hangs or is killed is named so."""
     if failure.how == HUNG:
         return Outcome.TIMEOUT
-    killed = failure.how == GREEDY or failure.signal == "SIGKILL"
-    return Outcome.KILLED if killed else Outcome.COMPILE_ERROR
+    return Outcome.KILLED if failure.killed else Outcome.COMPILE_ERROR

@@ -13,7 +13,7 @@ from anatune.measure.entry import Entry
 from anatune.measure.flush import Flush
 from anatune.measure.nursery import Cell, Nursery
 from anatune.measure.outcome import Measurement, Outcome
-from anatune.measure.worker import GREEDY, HUNG, Worker, WorkerFailure
+from anatune.measure.worker import HUNG, Worker, WorkerFailure
 from anatune.plan import Plan
 from anatune.workload import Matmul, Tensor
 
@@ -167,6 +167,6 @@ def outcome_of(error: WorkerError) -> Outcome:
         return Outcome.RUN_ERROR
     if error.how == HUNG:
         return Outcome.TIMEOUT
-    if error.how == GREEDY or error.signal == "SIGKILL":
+    if error.killed:
         return Outcome.KILLED
     return Outcome.ILLEGAL if error.signal == "SIGILL" else Outcome.RUN_ERROR

@@ -32,7 +32,8 @@ on the cores that the next kernel is timed on."""
 
 
 WITHOUT_TORCH = "TVM_FFI_DISABLE_TORCH_C_DLPACK"
-"""Keeps tvm_ffi from importing PyTorch, which takes a second, to speed up its tensors."""
+"""Keeps tvm_ffi from looking for its extension to PyTorch, or building it. That it imports PyTorch
+cannot be helped here: a worker may serve PyTorch."""
 
 
 class WorkerFailure(WorkerError):
@@ -51,6 +52,11 @@ class WorkerFailure(WorkerError):
     def signal(self) -> str:
         """Name of the signal that it died of; "" where it was none."""
         return signal_name(self.code)
+
+    @property
+    def killed(self) -> bool:
+        """Whether it was ended for the memory it took, or from outside."""
+        return self.how == GREEDY or self.signal == "SIGKILL"
 
 
 class Worker:
