@@ -142,9 +142,11 @@ class Builder:
                 yield jobs[job], job.result()
         finally:  # nobody may wait for the rest: a compiler may hang, and something is timed next
             pool.shutdown(wait=False, cancel_futures=True)
-            for cell in list(self._busy):
+            stopped = list(self._busy)
+            for cell in stopped:
                 cell.stop()
             pool.shutdown()
+            self._discard(stopped)
 
     def flush(self, profile: Profile, threads: int) -> Flush:
         """What empties the caches of ``profile`` on ``threads``. Raises WorkerError."""
@@ -193,6 +195,13 @@ class Builder:
         self._taken_s.append(taken_s)
         built = self.built[entry.plan] = Built(str(path), taken_s)
         return built
+
+    def _discard(self, stopped: Sequence[Cell | Worker]) -> None:
+        """Those that had just finished are idle, and dead: the next plan would be blamed for it."""
+        for cell in stopped:
+            if cell in self._idle:
+                self._idle.remove(cell)
+                cell.kill()
 
     def _cell(self) -> Cell | Worker:
         """One that has compiled before, as what it looked up then is known to it; else a new one.
