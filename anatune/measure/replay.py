@@ -44,7 +44,9 @@ class ReplayRunner:
 
     def calibrate(self, entry: Entry, batch_s: float) -> int:
         seconds = self._first[entry.plan]
-        return max(1, round(batch_s / seconds)) if seconds else 1
+        calls = max(1, round(batch_s / seconds)) if seconds else 1
+        self.rest(calls * seconds)
+        return calls
 
     def sample(self, entry: Entry, calls: int) -> float:
         self.asked.append(entry.plan)
