@@ -25,6 +25,7 @@ if sys.platform != "linux":
 
 from lent_machines import HERE, Network, free_port  # noqa: E402
 from sample_plans import host_lanes, host_target, plan  # noqa: E402
+from traces import wait_until  # noqa: E402
 
 from anatune.codegen.build import build  # noqa: E402
 from anatune.codegen.link import write_sendable  # noqa: E402
@@ -249,6 +250,31 @@ def test_code_that_cannot_be_linked_here_is_linked_there(network, runner_of, tmp
         ((_, measurement),) = runner.prepare(some)
         assert (tmp_path / "kernel.o").exists() and not (tmp_path / "kernel.so").exists()
         assert (measurement.outcome, measurement.note) == (Outcome.OK, "")
+
+
+def test_a_check_that_outlives_the_run_takes_no_device_again(network, runner_of):
+    """As where the time for checking was over before the last answer."""
+    some, over, ended = entries(1), threading.Event(), []
+
+    def work():
+        assert over.wait(60)
+        raise RuntimeError("the session was closed")
+
+    def check():
+        with pytest.raises(Lost):
+            pool.on(device, work)
+        ended.append(device)
+
+    with runner_of(network.has("ours", 2), some, most_devices=1) as runner:
+        pool = runner._pool
+        device = pool.devices[0]
+        under_way = threading.Thread(target=check)
+        under_way.start()
+        wait_until(device.lock.locked)
+        before = device._taken
+    over.set()
+    under_way.join(60)
+    assert ended and device._taken is before
 
 
 def test_sessions_that_run_out_are_replaced(network, runner_of):

@@ -82,6 +82,7 @@ class Pool:
 
     def __exit__(self, *_: object) -> None:
         for device in self.devices:
+            device.lost = True  # or a check that is still under way would take it again
             device.end()
         self._devices.clear()
 
@@ -121,6 +122,8 @@ class Pool:
             except AnatuneError:
                 raise
             except Exception as error:  # TVM raises many classes, and the remote end any
+                if device.lost:  # handed back meanwhile
+                    raise Lost(running=False) from None
                 why, over = last_line(error), type(error).__name__ == SESSION_OVER
             raise self._failure(device, why, over, needed_s)
 
@@ -147,6 +150,9 @@ class Pool:
         session_s = SESSION_PATIENCES * needed_s
         taken = self._tracker.take(session_s, self._comeback_s, device.address)
         if taken is None:
+            return False
+        if device.lost:  # handed back meanwhile
+            taken.close()
             return False
         try:
             device.begin(taken)
