@@ -141,10 +141,10 @@ def test_slow_ones_are_let_go_after_their_wave():
     assert grown[:3] == [True, False, True]
 
 
-def test_hopeless_ones_have_one_sample():
-    race, found = run(recorded(10 * MS, 30 * MS, 15 * MS), 3)
-    assert [len(m.timing.samples_s) for m in found] == [HEAT_ROUNDS, 1, HEAT_ROUNDS]
-    assert outcomes(found) == [Outcome.OK] * 3
+def test_hopeless_ones_have_one_sample_or_two():
+    race, found = run(recorded(10 * MS, 30 * MS, 15 * MS, 12 * MS), 4)
+    assert [len(m.timing.samples_s) for m in found] == [HEAT_ROUNDS, 1, 2, HEAT_ROUNDS]
+    assert outcomes(found) == [Outcome.OK] * 4
 
 
 def test_no_more_finalists_than_said():
@@ -414,7 +414,7 @@ def test_the_progress_line_says_what_is_done_what_is_best_and_what_is_left():
     assert lines[2] == "timing 2, round 1, 9.0 s left"
     del lines[:]
     race.finish()
-    head, best, gain, left = lines[0].split(", ")[0], *lines[0].split(", ")[-3:]
+    head, _, best, gain, _ = lines[0].split(", ")
     assert head == "final between 2" and best == "best 10 ms"
     assert gain == "at most 20% to gain"
     times = [float(line.split(", ")[-1].removesuffix(" s left")) for line in lines]

@@ -22,10 +22,11 @@ HEAT_ROUNDS = 3
 MEND_ROUNDS = 12
 """Rounds at most in which disturbed samples are taken again."""
 
-HOPELESS = 2.0
-"""Times the best one's time: a candidate that takes longer has one sample, and no second. Above
-what a neighbour makes of a good one where nobody sees it, 1.8 on two threads: with 1.5, 16 % of
-simulated passes beside bursts of milliseconds missed the best plan, with 2 7 %."""
+HOPELESS = (2.0, 1.25)
+"""Times the best one's time from which a candidate of one undisturbed sample has no second, and one
+of two no third. The first is above what a neighbour makes of a good one unseen (1.8 on two
+threads): with 1.5, a sixth of simulated passes beside bursts of milliseconds lost the best plan
+that way, and with 2 a fourteenth. The second is above what two processes differ by."""
 
 KEEP_WITHIN = 0.06
 """A plan slower than the best by more than this share takes no part in the final."""
@@ -204,9 +205,13 @@ class Race:
 
     def _hopeless(self, wave: Sequence[Entry]) -> set[Entry]:
         timings = {entry: self._track.timing(entry) for entry in wave}
-        calm = {entry: t.median_s for entry, t in timings.items() if t is not None and t.calm_s}
-        best_s = min([*calm.values(), self._best_s])
-        return {entry for entry, seconds in calm.items() if seconds > HOPELESS * best_s}
+        calm = {entry: t for entry, t in timings.items() if t is not None and t.calm_s}
+        best_s = min([*(t.median_s for t in calm.values()), self._best_s])
+        return {
+            entry
+            for entry, t in calm.items()
+            if t.median_s > HOPELESS[min(len(t.calm_s), len(HOPELESS)) - 1] * best_s
+        }
 
     def _final(self, running: Sequence[Entry], cost: Cost) -> Entry | None:
         """Rounds of all finalists until `settle` has seen enough; who fails in it leaves it."""

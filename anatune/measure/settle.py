@@ -16,7 +16,8 @@ TIE = 0.01
 differs by from one process to the next, as its pages fall into other sets of the caches."""
 
 MOST_TIED = 0.02
-"""Share by which a plan that is not proven slower may trail and still be taken."""
+"""Share by which a plan that is not proven slower may trail and still be taken: where none trails by
+more, further rounds could not change what is taken by more than that."""
 
 
 class Verdict(Enum):
@@ -41,7 +42,9 @@ def beside(leader: Sequence[float], other: Sequence[float]) -> Verdict:
     low, high = ratios[depth - 1], ratios[-depth]
     if low > 1 - TIE and high < 1 + TIE:
         return Verdict.TIED
-    return Verdict.SLOWER if low > 1 else Verdict.OPEN
+    if low > 1:
+        return Verdict.SLOWER
+    return Verdict.TIED if high < 1 + MOST_TIED else Verdict.OPEN
 
 
 def lead(costs: Sequence[Sequence[float]]) -> int:

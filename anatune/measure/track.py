@@ -14,8 +14,9 @@ from anatune.measure.outcome import Measurement, Timing
 from anatune.measure.reference import Reference
 from anatune.measure.runner import Runner, outcome_of
 
-BATCH_S = 0.004
-"""Length of a timed batch, seconds: over pyperf's limit of 1 ms, under which it warns."""
+BATCH_S = 0.0025
+"""Length of a timed batch, seconds: over pyperf's limit of 1 ms, under which it warns. Samples differ
+more between processes than within a batch, so more processes tell more than longer batches."""
 
 WARM = 0.03
 """Share by which a batch is faster than the one before where a kernel is still warming up."""
