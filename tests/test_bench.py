@@ -15,7 +15,8 @@ from anatune.codegen.build import build  # noqa: E402
 from anatune.codegen.link import write_loadable  # noqa: E402
 from anatune.codegen.operands import packed_b  # noqa: E402
 from anatune.codegen.library import PROBE_ALIGN_BYTES  # noqa: E402
-from anatune.measure.bench import COLD_CALLS, Bench, Loadable  # noqa: E402
+from anatune.measure.bench import Bench, Loadable  # noqa: E402
+from anatune.measure.calibrate import COLD_CALLS  # noqa: E402
 from anatune.measure.builder import Compiler  # noqa: E402
 from anatune.measure.memory import needed_bytes  # noqa: E402
 from anatune.plan import GemmPlan, Storage  # noqa: E402

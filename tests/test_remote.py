@@ -29,8 +29,8 @@ from traces import wait_until  # noqa: E402
 
 from anatune.codegen.build import build  # noqa: E402
 from anatune.codegen.link import write_sendable  # noqa: E402
-from anatune.measure.bench import COLD_CALLS  # noqa: E402
 from anatune.measure.builder import Builder, Built  # noqa: E402
+from anatune.measure.calibrate import COLD_CALLS  # noqa: E402
 from anatune.measure.entry import Entry  # noqa: E402
 from anatune.measure.outcome import Outcome  # noqa: E402
 from anatune.measure.remote import MOST_LOSSES, RemoteRunner  # noqa: E402

@@ -25,6 +25,7 @@ from anatune.codegen.library import load_module, load_runtime
 from anatune.codegen.operands import CPU, Slot
 from anatune.errors import VerificationError
 from anatune.measure import verify
+from anatune.measure.calibrate import SLICES, calls_of_batch
 from anatune.measure.flush import Flush
 from anatune.measure.inputs import forget, operands, strayed, untouched
 from anatune.measure.pinning import pin_threads
@@ -49,13 +50,6 @@ def time_batches(
     )  # fmt: skip
     return struct.unpack(f"{batches}d", bytes(timed(*arguments)))
 
-
-SLICES = 16
-"""Parts of a batch that are timed apart, where it has so many calls; their median is the sample, so
-that an interruption of some of them is not seen."""
-
-COLD_CALLS = 5
-"""Calls of a cold sample at most: emptying the caches takes far longer than most of them."""
 
 MOVED_BYTES = 16 << 20
 """Operands that are moved at most: larger ones fill all sets of the caches anyway."""
@@ -95,15 +89,9 @@ class Bench:
         return ""
 
     def calibrate(self, kernel: Loadable, batch_s: float) -> int:
-        """Calls that make a batch of about ``batch_s``, found by doubling: what timeit does."""
-        calls = 1
-        while True:
-            seconds = calls * self.sample(kernel, calls)
-            if self.flush is not None:
-                return max(1, min(COLD_CALLS, int(batch_s / max(seconds, 1e-9))))
-            if seconds >= batch_s / 2:
-                return max(1, round(calls * batch_s / seconds))
-            calls *= 2
+        """Calls that make a batch of about ``batch_s``."""
+        cold = self.flush is not None
+        return calls_of_batch(lambda calls: self.sample(kernel, calls), batch_s, cold)
 
     def sample(self, kernel: Loadable, calls: int) -> float:
         """Seconds per call: the median of up to `SLICES` parts of a batch of ``calls``."""

@@ -21,12 +21,12 @@ from typing import Protocol, TypeVar
 
 from anatune.errors import BuildError, VerificationError, WorkerError
 from anatune.measure import verify
-from anatune.measure.bench import COLD_CALLS
 from anatune.measure.builder import Built
+from anatune.measure.calibrate import calls_of_batch
 from anatune.measure.entry import Entry
 from anatune.measure.outcome import Measurement, Outcome
 from anatune.measure.pool import DeviceFailure, Lost, Pool
-from anatune.measure.runner import outcome_of
+from anatune.measure.runner import HANG_FACTOR, outcome_of
 from anatune.measure.session import Code, Device, Operands
 from anatune.measure.tracker import Remote, Tracker
 from anatune.measure.worker import DIED
@@ -35,17 +35,12 @@ from anatune.workload import Matmul
 
 __all__ = ["DeviceFailure", "Remote", "RemoteRunner"]
 
-LEAST_S = 1e-9
-"""What a kernel takes at least, seconds: a timer may say 0."""
-
 DEVICES = 8
 """Devices taken at most unless more are asked for; a tracker is shared."""
 
 PATIENCE_S = 30.0
-"""Time that every request may take, its uploads included, seconds."""
-
-HANG_FACTOR = 100.0
-"""A kernel that takes this many times its predicted time, on top of that, is taken to hang."""
+"""Time that every request may take besides what its kernel is predicted to, seconds; uploads are
+in it."""
 
 COMEBACK_S = 20.0
 """Time in which a server must take sessions again: `anatune.measure.serve` starts anew in three
@@ -145,14 +140,8 @@ class RemoteRunner:
 
     def calibrate(self, entry: Entry, batch_s: float) -> int:
         """Calls that make a batch of about ``batch_s``. Raises what `sample` raises."""
-        calls = 1
-        while True:
-            seconds = calls * self.sample(entry, calls)
-            if self._flush_bytes:
-                return max(1, min(COLD_CALLS, int(batch_s / max(seconds, LEAST_S))))
-            if seconds >= batch_s / 2:
-                return max(1, round(calls * batch_s / seconds))
-            calls *= 2
+        cold = bool(self._flush_bytes)
+        return calls_of_batch(lambda calls: self.sample(entry, calls), batch_s, cold)
 
     def sample(self, entry: Entry, calls: int) -> float:
         """Seconds per call over a batch of ``calls``.

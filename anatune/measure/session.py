@@ -16,7 +16,7 @@ import numpy as np
 from anatune.codegen.call import ENTRY, PACK_ENTRY
 from anatune.codegen.operands import Slot, handed_dtype, packed_b
 from anatune.errors import BuildError, WorkerError, WorkloadError, last_line, require
-from anatune.measure.bench import SLICES
+from anatune.measure.calibrate import SLICES
 from anatune.measure.inputs import operands, untouched
 from anatune.measure.tracker import Taken
 from anatune.plan import Plan
