@@ -27,9 +27,9 @@ FOREIGN = "TVM's own search found this plan; the model has no terms for it"
 
 @dataclass(frozen=True)
 class Candidate:
-    """One plan of the race: its place in the model's order, what was predicted, what came out."""
+    """One plan of the race: when it was proposed, what was predicted, what came out."""
 
-    rank: int  # 1 is the model's pick
+    rank: int  # in the order of proposal; 1 is the model's pick
     plan: Plan
     predicted: Estimate | None  # None where the model has no terms for the plan
     measurement: Measurement
@@ -65,7 +65,7 @@ class Result(CheckedCall):
         plan: the decision, a frozen value with ``to_json``.
         predicted: the model's `Estimate` of that plan; None where TVM's own search found it.
         measured: its `Timing`, or None where nothing was measured (``budget=0``, other machines).
-        candidates: every plan that was considered closely, in the model's order.
+        candidates: every plan that was proposed, in that order; the model's own for a shortlist.
     """
 
     def __init__(
@@ -171,7 +171,7 @@ class Result(CheckedCall):
         lines = [reasons, "measured"]
         lines.append(f"  {self._measured_beside_predicted()}")
         if self._chosen.rank > 1:
-            lines.append(f"  place {self._chosen.rank} in the model's order won the race")
+            lines.append(f"  number {self._chosen.rank} of those proposed won the race")
         if self._packing_s is not None:
             lines.append(f"  constant B: {self.packed_ahead}")
         if self.advice:

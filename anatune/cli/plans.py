@@ -146,7 +146,7 @@ def _print_result(result: Result) -> None:
     w, timing = result.workload, result.measured
     timed = [c for c in result.candidates if c.measurement.timing is not None]
     if timed:
-        columns = ("model's order", "plan", "predicted", "measured", "+-", "outcome")
+        columns = ("proposed", "plan", "predicted", "measured", "+-", "outcome")
         print_table(columns, [_line(c) for c in timed])
     click.echo(f"{w}: {result.plan}")
     if result.predicted is not None:
