@@ -20,6 +20,7 @@ import anatune as at
 from anatune.cli import show
 from anatune.cli.program import distribution_version
 from anatune.errors import AnatuneError, OptionError, require
+from anatune.hwprofile.kept import cache_folder
 from anatune.measure.outcome import Measurement
 from anatune.report.compare import OURS
 from anatune.report.turns import Entrant
@@ -55,6 +56,13 @@ TINY_FLOPS = 2 * 32**3
 
 BATCH_S = 0.010
 """Length of a timed batch, seconds: thousands of the timer's ticks, few of the scheduler's."""
+
+
+def keep_probed_hosts(folder: Path) -> None:
+    """Make ``folder`` a cache that has nothing but the probed hosts: probing is not timed."""
+    hosts = cache_folder() / "hosts"
+    if hosts.is_dir():
+        os.symlink(hosts, folder / "hosts")
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ import common
 from targets import Verdict, show_verdicts
 
 import anatune as at
-from anatune.hwprofile.kept import CACHE_ENVIRONMENT, cache_folder
+from anatune.hwprofile.kept import CACHE_ENVIRONMENT
 from anatune.units import TIME
 
 SHAPE, CANDIDATES, THREADS = (304, 304, 304), 16, 1
@@ -47,9 +47,9 @@ print(time.perf_counter() - start)
 @contextmanager
 def own_cache() -> Iterator[None]:
     """An empty cache folder and store, with the host's profile in it."""
-    hosts, before = cache_folder() / "hosts", os.environ.get(CACHE_ENVIRONMENT)
+    before = os.environ.get(CACHE_ENVIRONMENT)
     with tempfile.TemporaryDirectory(prefix="anatune-") as folder:
-        os.symlink(hosts, Path(folder) / "hosts")
+        common.keep_probed_hosts(Path(folder))
         os.environ[CACHE_ENVIRONMENT] = folder
         try:
             yield

@@ -26,10 +26,11 @@ import click
 import common
 
 import anatune as at
+from anatune.hwprofile.kept import CACHE_ENVIRONMENT
 from anatune.measure.outcome import Measurement
 from anatune.measure.stand import Stand
 from anatune.plan import Plan, read_plan
-from anatune.records import Kernels
+from anatune.records import Kernels, Store
 from anatune.report.turns import Entrant, take_turns
 from anatune.units import FLOP_RATE, TIME
 
@@ -47,6 +48,9 @@ BUDGET_S = 30.0
 SEARCHES = ("model", "short pass", "evolve", "metaschedule")
 
 ROUNDS = 9
+
+NEAR = 0.02
+"""Share by which a kernel may be slower than the best of all searches, and count as good as it."""
 
 ONE = """
 import json, sys, time
@@ -71,15 +75,14 @@ class Moment:
 
 def history(search: str, extents: Sequence[int], threads: int, seconds: float) -> list[Moment]:
     """How the best plan of a search changed with time, as its records tell."""
-    from anatune.records import Store
-
     with tempfile.TemporaryDirectory(prefix="anatune-") as folder:
         store = Path(folder) / "records.jsonl"
         words = [search, *map(str, extents), str(threads), f"{seconds}s", str(store)]
-        cache = {**os.environ, "ANATUNE_CACHE_DIR": _cache_with_profile(Path(folder))}
+        common.keep_probed_hosts(Path(folder))
         done = subprocess.run(
-            [sys.executable, "-c", ONE, *words], env=cache, capture_output=True, text=True
-        )
+            [sys.executable, "-c", ONE, *words], capture_output=True, text=True,
+            env={**os.environ, CACHE_ENVIRONMENT: folder},
+        )  # fmt: skip
         if done.returncode:
             raise click.ClickException(f"{search}: {done.stderr.strip().splitlines()[-1]}")
         told = json.loads(done.stdout.splitlines()[-1])
@@ -91,16 +94,6 @@ def history(search: str, extents: Sequence[int], threads: int, seconds: float) -
                 moments.append(Moment(record.when.timestamp() - told["start"], record.plan))
         moments.append(Moment(told["end"] - told["start"], read_plan(told["plan"])))
     return moments
-
-
-def _cache_with_profile(folder: Path) -> str:
-    """An empty cache folder but for the host's profile: probing is no part of a search."""
-    from anatune.hwprofile.kept import cache_folder
-
-    here = cache_folder()
-    if (here / "hosts").is_dir():
-        os.symlink(here / "hosts", folder / "hosts")
-    return str(folder)
 
 
 def judged(histories: dict[str, list[Moment]]) -> dict[Plan, float]:
@@ -153,7 +146,7 @@ def _show(
     lines = []
     for search, found in curves.items():
         last_s = found[-1][1]
-        near = next((at_s for at_s, s in found if s <= 1.02 * best_s), None)
+        near = next((at_s for at_s, s in found if s <= (1 + NEAR) * best_s), None)
         lines.append(
             (
                 search,
@@ -167,7 +160,7 @@ def _show(
         )
     columns = (
         "search", "first kernel", "its rate", "ended", "its kernel", "that one's rate",
-        "within 2 % of the best of all",
+        f"within {NEAR:.0%} of the best of all",
     )  # fmt: skip
     common.print_table(columns, lines, name)
 
