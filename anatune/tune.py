@@ -25,6 +25,7 @@ from anatune.model import candidates as model
 from anatune.model.estimate import peak_seconds
 from anatune.plan import CodeTarget, GemmPlan
 from anatune.records import Effort, Journal, Kernels, Origin, Pass, ProfileId, open_store
+from anatune.records.record import COLD, WARM
 from anatune.result import Candidate, Result
 from anatune.search import Search, find_search
 from anatune.workload import Matmul
@@ -34,8 +35,6 @@ FALL_BACK = 3
 
 MEMORY_SHARE = 0.8
 """Share of the free memory that one candidate may take; the rest keeps the machine alive."""
-
-CACHE_STATES = ("warm", "cold")
 
 ELSEWHERE = Measurement(Outcome.SKIPPED, note="for another machine: compiled, not run")
 MODEL_ONLY = Measurement(Outcome.SKIPPED, note="model only")
@@ -52,7 +51,7 @@ def tune(
     objective: str = "time",
     database: Any = None,
     search: str = "shortlist",
-    cache: str = "warm",
+    cache: str = WARM,
     remote: str | None = None,
     progress: Tell = lambda text: None,
 ) -> Result:
@@ -84,7 +83,7 @@ def tune(
     workload = matmul_only(workload)
     limit, find = Budget.parse(budget), find_search(search)
     model.check_objective(objective)
-    require(cache in CACHE_STATES, f"cache = {cache!r}: 'warm' or 'cold'", OptionError)
+    require(cache in (WARM, COLD), f"cache = {cache!r}: {WARM!r} or {COLD!r}", OptionError)
     store = open_store(database)
     elsewhere = None if remote is None else Remote.parse(remote)
     profile = cpu_only(target, progress)
@@ -194,9 +193,9 @@ def _runner(
     if remote is not None:
         from anatune.measure.remote import RemoteRunner
 
-        flush_bytes = flushed_bytes(profile) if this.cache == "cold" else 0
+        flush_bytes = flushed_bytes(profile) if this.cache == COLD else 0
         return RemoteRunner(this.workload, remote, this.threads, builder, flush_bytes=flush_bytes)
-    flush = builder.flush(profile, this.threads) if this.cache == "cold" else None
+    flush = builder.flush(profile, this.threads) if this.cache == COLD else None
     return LocalRunner(this.workload, this.threads, builder, flush, _memory_bytes())
 
 
