@@ -71,11 +71,11 @@ class SimulatedRunner:
 
     def sample(self, entry: Entry, calls: int) -> float:
         """As on a real machine, the median of parts of the batch."""
-        return statistics.median(self._parts(entry, calls, self._places[entry.plan]))
+        return statistics.median(self._parts(entry, calls, self._places.get(entry.plan, 1.0)))
 
     def mean(self, entry: Entry, calls: int) -> float:
         """The plain average over a batch."""
-        return statistics.mean(self._parts(entry, calls, self._places[entry.plan]))
+        return statistics.mean(self._parts(entry, calls, self._places.get(entry.plan, 1.0)))
 
     def pace(self, entry: Entry, calls: int) -> float:
         return statistics.median(self._parts(entry, calls, self._pace_place))
