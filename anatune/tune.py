@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from anatune.measure.entry import Entry
 from anatune.measure.flush import flushed_bytes
 from anatune.measure.memory import available_bytes, require_memory
 from anatune.measure.outcome import Measurement, Outcome
+from anatune.measure.pinning import processors
 from anatune.measure.race import Race
 from anatune.measure.runner import LocalRunner, Runner
 from anatune.measure.tracker import Remote
@@ -102,7 +104,7 @@ def tune(
         kept = kernels.get(verdict.plan)
         if kept is not None or not here:
             return _result(profile, journal.seen, verdict.entry, kept)
-    with Builder(profile.usable_threads, kernels, _memory_bytes()) as builder:
+    with Builder(processors(), kernels, _memory_bytes()) as builder:
         builder.warm_up()
         if not here and elsewhere is None:
             pick = _picks(profile, this, objective)[0]
@@ -116,8 +118,9 @@ def tune(
                 def note(entry: Entry, found: Measurement) -> None:
                     journal.measured(entry, found, race.rank(entry))
 
+                allowed = replace(limit, candidates=limit.candidates + journal.uncounted)
                 race = Race(
-                    runner, limit, tell=progress, journal=note, alone=alone,
+                    runner, allowed, tell=progress, journal=note, alone=alone,
                     seen=journal.seen, spent_s=journal.spent_s,
                     least_s=peak_seconds(profile, workload, this.threads),
                 )  # fmt: skip
@@ -153,7 +156,7 @@ def _raced(
     finally:
         best = chosen or race.best
         if best is not None:
-            spent = Effort(len(race.measured), race.spent_s)
+            spent = Effort(len(race.measured) - journal.uncounted, race.spent_s)
             found, rank = dict(race.measured)[best], race.rank(best)
             journal.decided(best, found, rank, limit, spent, complete)
     return chosen
@@ -195,7 +198,8 @@ def _runner(
 
         flush_bytes = flushed_bytes(profile) if this.cache == COLD else 0
         return RemoteRunner(this.workload, remote, this.threads, builder, flush_bytes=flush_bytes)
-    flush = builder.flush(profile, this.threads) if this.cache == COLD else None
+    with alone():
+        flush = builder.flush(profile, this.threads) if this.cache == COLD else None
     return LocalRunner(this.workload, this.threads, builder, flush, _memory_bytes())
 
 

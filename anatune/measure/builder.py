@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from anatune.errors import WorkerError
+from anatune.errors import IllegalPlan, WorkerError
 from anatune.hwprofile import Profile
 from anatune.measure.entry import Entry
 from anatune.measure.flush import CHAINS, DTYPE, Flush, flushed_bytes
@@ -89,13 +89,14 @@ class Builder:
     Args:
         jobs: compilations at once.
         cache: where kernels are looked for before they are built; None: nowhere.
-        memory_bytes: memory that a compilation may take; None: all.
+        memory_bytes: memory that all compilations at once may take; None: all.
     """
 
     def __init__(
         self, jobs: int, cache: KernelCache | None = None, memory_bytes: float | None = None
     ) -> None:
-        self._jobs, self._cache, self._memory_bytes = max(1, jobs), cache, memory_bytes
+        self._jobs, self._cache = max(1, jobs), cache
+        self._memory_bytes = None if memory_bytes is None else memory_bytes / self._jobs
         self._nursery: Nursery | None = None
         self._numbers = itertools.count()
         self._idle: list[Cell | Worker] = []  # its append and pop are atomic
@@ -187,7 +188,9 @@ class Builder:
             return Measurement(_how(error), note=f"compiling: {error}")
         except WorkerError as error:
             self._idle.append(cell)
-            return Measurement(Outcome.COMPILE_ERROR, note=str(error))
+            illegal = str(error).startswith(f"{IllegalPlan.__name__}:")
+            outcome = Outcome.ILLEGAL if illegal else Outcome.COMPILE_ERROR
+            return Measurement(outcome, note=str(error))
         finally:
             self._busy.remove(cell)
         self._idle.append(cell)

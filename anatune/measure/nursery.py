@@ -56,7 +56,7 @@ REAP_S = 1.0
 """Time in which a process whose connection has ended must be dead, seconds; then it is killed. It
 closes its descriptors last."""
 
-START_S = 60.0
+READY_S = 60.0
 """Time in which a nursery must be ready, seconds: large operands take some to draw."""
 
 
@@ -155,11 +155,11 @@ class Nursery:
 
     def _ask(self, verb: bytes, number: int, *descriptors: int) -> int:
         try:
-            self._control.settimeout(START_S)
+            self._control.settimeout(READY_S)
             socket.send_fds(self._control, [MESSAGE.pack(verb, number)], descriptors)
             answer = self._control.recv(MESSAGE.size, socket.MSG_WAITALL)
         except TimeoutError:
-            raise self._end(f"worker {HUNG}: not ready in {START_S:.0f} s") from None
+            raise self._end(f"worker {HUNG}: not ready in {READY_S:.0f} s") from None
         except OSError:
             answer = b""
         if len(answer) < MESSAGE.size:

@@ -18,6 +18,13 @@ SIBLINGS = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
 CAN_PIN = hasattr(os, "sched_setaffinity") and TASKS.is_dir()
 
 
+def processors() -> int:
+    """How many processors this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def pin_threads() -> None:
     """Give each thread of this process a processor of its own, as far as there are so many.
 

@@ -18,6 +18,7 @@ import threading
 from types import FrameType
 
 from anatune.errors import OptionError
+from anatune.measure.pinning import processors
 from anatune.measure.tracker import Remote
 from anatune.measure.worker import die_with_parent
 
@@ -38,7 +39,7 @@ def main() -> None:
     except OptionError as error:
         sys.exit(str(error))
     # TVM's own default on x86 is half of the cores.
-    os.environ.setdefault("TVM_NUM_THREADS", str(_cores()))
+    os.environ.setdefault("TVM_NUM_THREADS", str(processors()))
     port = given.port
     while True:
         port = _serve(remote, given.host, port)
@@ -71,10 +72,6 @@ def end_with_the_loop() -> None:
     """In the server's process: a loop that stops ends it, and so does the end of its parent."""
     die_with_parent()
     threading.excepthook = lambda stopped: os._exit(1)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

@@ -16,8 +16,8 @@ TIE = 0.01
 differs by from one process to the next, as its pages fall into other sets of the caches."""
 
 MOST_TIED = 0.02
-"""Share by which a plan that is not proven slower may trail and still be taken: where none trails by
-more, further rounds could not change what is taken by more than that."""
+"""Share by which a plan that is not proven slower may trail and still be taken: where none trails
+by more, further rounds could not change what is taken by more than that."""
 
 
 class Verdict(Enum):

@@ -15,8 +15,8 @@ from anatune.measure.reference import Reference
 from anatune.measure.runner import Runner, outcome_of
 
 BATCH_S = 0.0025
-"""Length of a timed batch, seconds: over pyperf's limit of 1 ms, under which it warns. Samples differ
-more between processes than within a batch, so more processes tell more than longer batches."""
+"""Length of a timed batch, seconds: over pyperf's limit of 1 ms, under which it warns. Samples
+differ more between processes than within one, so more processes tell more than longer batches."""
 
 WARM = 0.03
 """Share by which a batch is faster than the one before where a kernel is still warming up."""

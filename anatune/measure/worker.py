@@ -122,6 +122,7 @@ class Worker:
                 env=environment(self._threads),
             )
         except OSError as error:
+            self._complaints.close()
             raise WorkerError(f"worker: cannot be started: {error}") from None
         self._answers: queue.Queue[Any] = queue.Queue()
         ends = (self._process.stdout, self._answers)

@@ -43,6 +43,20 @@ class Journal:
         return tuple(sorted(each_once(self._mine), key=lambda found: ranks[found[0]]))
 
     @cached_property
+    def uncounted(self) -> int:
+        """How many of `seen` passes with other objectives measured: no part of this one's budget.
+
+        A pass that was killed left no verdict to tell its objective by, and counts.
+        """
+        objectives = {r.pass_id: r.verdict.objective for r in self._mine if r.verdict}
+        counted = {
+            record.plan_json
+            for record in self._mine
+            if objectives.get(record.pass_id, self._objective) == self._objective
+        }
+        return sum(entry.plan.to_json() not in counted for entry, _ in self.seen)
+
+    @cached_property
     def verdict(self) -> Record | None:
         """How the last run with this objective and this search ended."""
         asked = self._objective, self._search
