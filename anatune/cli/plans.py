@@ -23,6 +23,7 @@ from anatune.cli.options import (
 from anatune.cli.show import plain, print_json, print_table, progress, rate, seconds
 
 if TYPE_CHECKING:
+    from anatune.measure.outcome import Measurement
     from anatune.plan import Estimate, Plan
     from anatune.result import Candidate, Result
     from anatune.workload import Matmul
@@ -173,9 +174,15 @@ def _line(candidate: Candidate) -> tuple[str, ...]:
         str(candidate.plan),
         seconds(None if candidate.predicted is None else candidate.predicted.seconds),
         seconds(candidate.seconds),
-        seconds(measurement.timing.spread_s if measurement.timing else None),
+        seconds(_spread_s(measurement)),
         measurement.outcome.value,
     )
+
+
+def _spread_s(measurement: Measurement) -> float | None:
+    """None where one sample tells nothing of it."""
+    timing = measurement.timing
+    return None if timing is None or len(timing.samples_s) < 2 else timing.spread_s
 
 
 def _time_and_rate(w: Matmul, time_s: float) -> str:

@@ -46,6 +46,7 @@ class Budget:
             return cls(candidates=count, seconds=math.inf)
         require(isinstance(value, str), wanted, OptionError)
         try:
-            return cls(candidates=NO_LIMIT, seconds=TIME.parse(value))
+            seconds = TIME.parse(value)
         except UnitError:
             raise OptionError(wanted) from None
+        return cls(candidates=NO_LIMIT if seconds else 0, seconds=seconds)

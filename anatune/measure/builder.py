@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import os
+import shutil
 import statistics
 import tempfile
 import threading
@@ -31,6 +34,10 @@ PATIENCE_FACTOR = 50.0
 
 COMPILER = "anatune.measure.builder:Compiler"
 """What the process serves whose forks compile."""
+
+
+FOLDER = "anatune-build"
+"""Beginning of the names of folders for what is built; the process that made one comes next."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +113,8 @@ class Builder:
         self._lock = threading.Lock()
 
     def __enter__(self) -> Builder:
-        self._folder = tempfile.TemporaryDirectory(prefix="anatune-")
+        sweep(Path(tempfile.gettempdir()))
+        self._folder = tempfile.TemporaryDirectory(prefix=f"{FOLDER}-{os.getpid()}-")
         return self
 
     def __exit__(self, *reason: object) -> None:
@@ -227,3 +235,22 @@ def _how(failure: WorkerFailure) -> Outcome:
     if failure.how == HUNG:
         return Outcome.TIMEOUT
     return Outcome.KILLED if failure.killed else Outcome.COMPILE_ERROR
+
+
+def sweep(folder: Path) -> None:
+    """Remove what builders left in ``folder`` whose processes were killed."""
+    if not hasattr(os, "fork"):  # asking Windows whether a process lives would end it
+        return
+    for left in folder.glob(f"{FOLDER}-*-*"):
+        maker = left.name.split("-")[2]
+        with contextlib.suppress(OSError, ValueError):
+            if left.stat().st_uid == os.getuid() and not _lives(int(maker)):
+                shutil.rmtree(left, ignore_errors=True)
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True

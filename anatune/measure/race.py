@@ -240,10 +240,13 @@ class Race:
     def _close(self, cost: Cost) -> list[Entry]:
         """Those that may be the best, in the model's order, as far as the heats tell.
 
+        Unstable ones only where there are no others: their times may be anything.
+
         Those of earlier runs are not held against those of this one: the machine may have been
         another then. The final decides between the best of both.
         """
-        timed = [entry for entry, m in self._results.items() if m.timing is not None]
+        sound = [entry for entry, m in self._results.items() if m.outcome is Outcome.OK]
+        timed = sound or [entry for entry, m in self._results.items() if m.timing is not None]
         costs = {entry: cost(entry, self._median_s(entry)) for entry in timed}
         earlier = _best_of([e for e in timed if e in self._earlier], costs)
         close = [*earlier, *_best_of([e for e in timed if e not in self._earlier], costs)]

@@ -100,6 +100,7 @@ class RemoteRunner:
         self._builder, self._flush_bytes = builds, flush_bytes
         self._lock = threading.Lock()
         self._codes: dict[Plan, Code] = {}
+        self._pace: Plan | None = None
         self._checks: Counter[str] = Counter()  # under way, by address
         self._losses: Counter[Plan] = Counter()
 
@@ -156,6 +157,7 @@ class RemoteRunner:
 
     def pace(self, entry: Entry, calls: int) -> float:
         """`sample`; all kernels share the process of the server."""
+        self._pace = entry.plan
         return self.sample(entry, calls)
 
     def renew(self, entry: Entry) -> None:
@@ -164,7 +166,9 @@ class RemoteRunner:
         self._timed(entry, lambda device: device.renew(code), 0.0)
 
     def let_go(self, entry: Entry) -> None:
-        """Free the memory that the entry's code takes on the devices."""
+        """Free the memory that the entry's code takes on the devices; the reference stays."""
+        if entry.plan == self._pace:
+            return
         code = self._codes.pop(entry.plan, None)
         for device in self._pool.devices:
             device.verified.discard(entry.plan)

@@ -55,12 +55,15 @@ def _options() -> argparse.Namespace:
 
 def _serve(remote: Remote, host: str, port: int) -> int:
     """Run one server until its process ends; its port."""
-    from tvm import rpc
-
+    try:
+        from tvm import rpc
+    except ImportError as error:
+        sys.exit(f"{error}; pip install 'anatune[remote]'")
     server = rpc.Server(
         host, port, port + PORTS, key=remote.key, tracker_addr=(remote.host, remote.port),
         server_init_callback=end_with_the_loop, silent=True,
     )  # fmt: skip
+    print(f"lent to {remote} at port {server.port}", file=sys.stderr, flush=True)
     try:
         server.proc.join()
     finally:

@@ -141,7 +141,8 @@ class Tracker:
         except OSError as error:
             raise WorkerError(
                 f"remote = {remote}: no tracker answers ({error.strerror or error}); start one "
-                f"there: python -m tvm.exec.rpc_tracker --port={remote.port}"
+                f"there: python -m tvm.exec.rpc_tracker --port={remote.port} "
+                f"--port-end={remote.port + 1}"
             ) from None
 
 

@@ -8,7 +8,7 @@ from math import inf
 
 from anatune.measure.budget import Budget
 from anatune.measure.entry import Entry
-from anatune.measure.outcome import Measurement
+from anatune.measure.outcome import Measurement, Outcome
 from anatune.records.kernels import Kernels
 from anatune.records.record import Effort, Pass, Record, Verdict
 from anatune.records.store import Store
@@ -35,25 +35,24 @@ class Journal:
     def seen(self) -> Seen:
         """Candidates that earlier runs measured here, each plan once, whoever proposed them.
 
-        In the order in which they were proposed, which is not that in which they were settled.
+        Not those that were unstable: they are to be measured again. In the order in which they
+        were proposed, which is not that in which they were settled.
         """
         ranks: dict[Entry, int] = {}
         for record in self._mine:
             ranks.setdefault(record.entry, record.rank)
-        return tuple(sorted(each_once(self._mine), key=lambda found: ranks[found[0]]))
+        steady = [r for r in self._mine if r.outcome is not Outcome.UNSTABLE]
+        return tuple(sorted(each_once(steady), key=lambda found: ranks[found[0]]))
 
     @cached_property
     def uncounted(self) -> int:
-        """How many of `seen` passes with other objectives measured: no part of this one's budget.
+        """How many of `seen` other searches or objectives measured: no part of this budget.
 
-        A pass that was killed left no verdict to tell its objective by, and counts.
+        A pass that was killed left no verdict to tell what was asked, and counts.
         """
-        objectives = {r.pass_id: r.verdict.objective for r in self._mine if r.verdict}
-        counted = {
-            record.plan_json
-            for record in self._mine
-            if objectives.get(record.pass_id, self._objective) == self._objective
-        }
+        asked = {r.pass_id: _asked(r.verdict) for r in self._mine if r.verdict}
+        this = self._objective, self._search
+        counted = {r.plan_json for r in self._mine if asked.get(r.pass_id, this) == this}
         return sum(entry.plan.to_json() not in counted for entry, _ in self.seen)
 
     @cached_property
@@ -70,9 +69,11 @@ class Journal:
         return (verdict.spent.seconds or 0.0) if verdict else 0.0
 
     def answers(self, budget: Budget) -> bool:
-        """Whether earlier runs spent at least ``budget``, or had nothing left to try."""
+        """Whether earlier runs spent at least ``budget``, and what they chose was steady."""
         verdict = self.verdict.verdict if self.verdict else None
         if verdict is None or not verdict.complete or not budget.candidates:
+            return False
+        if self.verdict is not None and self.verdict.outcome is Outcome.UNSTABLE:
             return False
         allowed, spent = verdict.budget, verdict.spent
         as_much = allowed.candidates >= budget.candidates

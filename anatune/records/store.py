@@ -47,6 +47,10 @@ def open_store(database: object) -> Store | None:
     if database is False:
         return None
     if database is None or isinstance(database, (str, os.PathLike)):
+        file = default_path() if database is None else Path(database)
+        named = DATABASE_ENVIRONMENT if database is None else "database"
+        why = f"{named} = {str(database or file)!r}: a folder; name a file, such as records.jsonl"
+        require(str(database) != "" and not file.is_dir(), why, OptionError)
         return Store(database)
     why = f"database = {database!r}: None, False, the path of a file, or a Store"
     require(isinstance(database, Store), why, OptionError)
