@@ -142,7 +142,7 @@ def test_slow_ones_are_let_go_after_their_wave():
 
 
 def test_hopeless_ones_have_one_sample_or_two():
-    race, found = run(recorded(10 * MS, 30 * MS, 15 * MS, 12 * MS), 4)
+    race, found = run(recorded(10 * MS, 30 * MS, 16 * MS, 12 * MS), 4)
     assert [len(m.timing.samples_s) for m in found] == [HEAT_ROUNDS, 1, 2, HEAT_ROUNDS]
     assert outcomes(found) == [Outcome.OK] * 4
 
@@ -212,6 +212,49 @@ def test_a_late_wave_stops_at_once():
     assert race.over
     race.measure(ENTRIES[2:8])
     assert len(runner.prepared) <= 3
+
+
+def test_a_late_wave_of_failures_stops_too_where_something_works():
+    class Broken(SimulatedRunner):
+        def prepare(self, entries):
+            for entry, found in super().prepare(entries):
+                fails = entry.plan in PLANS[2:]
+                yield entry, Measurement(Outcome.COMPILE_ERROR, note="no") if fails else found
+
+    runner = Broken(dict.fromkeys(PLANS, 20 * MS), build_s=1.0)
+    race = race_on(runner, Budget(candidates=24, seconds=4.0))
+    race.measure(ENTRIES[:2])
+    race.measure(ENTRIES[2:12])
+    assert 3 <= len(runner.prepared) <= 5
+    alone = race_on(runner, Budget(candidates=24, seconds=0.5))
+    alone.measure(ENTRIES[4:8])
+    assert len(alone.measured) == 4
+
+
+def test_disturbed_rounds_of_the_final_do_not_count():
+    """Whoever disturbs meets the better one, each time, until he is gone."""
+
+    class Pursued(SimulatedRunner):
+        left, slow = 0, 1.0
+
+        def sample(self, entry, calls):
+            if entry.plan == PLANS[0] and self.left:
+                self.left, self.slow = self.left - 1, 1.2
+            return super().sample(entry, calls)
+
+        def pace(self, entry, calls):
+            seconds = super().pace(entry, calls)
+            self.slow = 1.0
+            return seconds
+
+        def _work(self, seconds):
+            return super()._work(seconds * self.slow)
+
+    runner = Pursued(dict(zip(PLANS, (10 * MS, 10.5 * MS))))
+    race, _ = run(runner, 2)
+    runner.left = module.MEND_ROUNDS
+    assert place(race.finish()) == 0
+    assert runner.left == 0
 
 
 SAMPLES = st.lists(st.floats(1e-4, 1.0), min_size=1, max_size=5).map(tuple)

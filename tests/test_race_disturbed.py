@@ -49,6 +49,11 @@ def slices(draw) -> Slowdown:
     return neighbour(draw, busy_s=(0.002, 0.004), free_s=(0.002, 0.004), mild=50.0, rare=0.0)
 
 
+def milliseconds(draw) -> Slowdown:
+    """Bursts that a reference between two samples may miss."""
+    return neighbour(draw, busy_s=(0.001, 0.01), free_s=(0.001, 0.02))
+
+
 def falling_clock(draw) -> Slowdown:
     """By 10 %, in the middle of the pass."""
     fall = draw.uniform(0.4, 1.0)
@@ -123,11 +128,18 @@ def test_beside_a_neighbour_the_right_plan_is_crowned():
     assert max(seen.took_s) <= Budget().seconds + 0.2
 
 
-@pytest.mark.parametrize("scene", (seldom_quiet, slices, falling_clock, loaded, left_alone))
+SCENES = {
+    left_alone: 0.95, loaded: 0.95, falling_clock: 0.95, slices: 0.95, seldom_quiet: 0.92,
+    milliseconds: 0.85,
+}  # fmt: skip
+"""How many of the passes must be right."""
+
+
+@pytest.mark.parametrize("scene", SCENES)
 def test_whatever_the_machine_is_like_the_right_plan_is_crowned(scene):
     seen = passes(scene, 100)
     print(f"{scene.__name__}: {seen.right():.1%}, {statistics.median(seen.took_s):.1f} s")
-    assert seen.right() >= LEAST_RIGHT - (0.03 if scene is seldom_quiet else 0.0)
+    assert seen.right() >= SCENES[scene]
 
 
 @pytest.mark.parametrize("scene", (loaded, left_alone))

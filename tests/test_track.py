@@ -151,6 +151,7 @@ def test_samples_of_another_clock_are_not_calm_and_are_scaled_to_that_of_now():
     assert len(track.timing(A).calm_s) >= 10
     for entry in (A, B, C):
         assert track.timing(entry).median_s == pytest.approx(1.1 * KERNEL_S)
+    assert track.timing(B).calm_s == track.timing(C).calm_s == ()
 
 
 def test_calm_is_awaited_until_it_comes():

@@ -13,9 +13,12 @@ UNSTABLE_SPREAD = 0.10
 """Spread over median above which a timing is called unstable: pyperf's threshold for a warning."""
 
 CALM = 0.06
-"""Share by which the reference kernel may differ from what it takes on the quiet machine around a
-sample that counts as undisturbed: below what a neighbour on a shared cache takes, above a timer's
-noise. Faster ones do not count either: the clock was another then."""
+"""Share by which the reference kernel may be slower than on the quiet machine around a sample that
+counts as undisturbed: below what a neighbour on a shared cache takes, above a timer's noise."""
+
+FASTER = 0.03
+"""Share by which it may be faster: beyond that, the clock was another. Less than `CALM`, as what is
+taken for the quiet machine is among the fastest samples as it is."""
 
 FEW = 3
 """Undisturbed samples from which a median is taken."""
@@ -71,7 +74,7 @@ class Timing:
         """Samples that nothing disturbed; all of them where no reference ran."""
         if not self.references_s:
             return self.samples_s
-        low, high = self.quiet_s * (1 - CALM), self.quiet_s * (1 + CALM)
+        low, high = self.quiet_s * (1 - FASTER), self.quiet_s * (1 + CALM)
         pairs = zip(self.samples_s, self.references_s)
         return tuple(sample for sample, reference in pairs if low <= reference <= high)
 
@@ -84,13 +87,13 @@ class Timing:
 
     @property
     def disturbed(self) -> bool:
-        """Whether so few samples are undisturbed that the median is one of corrected ones."""
+        """Whether so few samples are undisturbed that their median says little."""
         return len(self.calm_s) < min(FEW, len(self.samples_s))
 
     @property
     def judged_s(self) -> tuple[float, ...]:
-        """Samples that the median is taken of."""
-        return self.corrected_s if self.disturbed else self.calm_s
+        """Samples that the median is taken of: where none is undisturbed, all, corrected."""
+        return self.calm_s or self.corrected_s
 
     @property
     def median_s(self) -> float:

@@ -22,11 +22,11 @@ HEAT_ROUNDS = 3
 MEND_ROUNDS = 12
 """Rounds at most in which disturbed samples are taken again."""
 
-HOPELESS = (2.0, 1.25)
+HOPELESS = (2.0, 1.5)
 """Times the best one's time from which a candidate of one undisturbed sample has no second, and one
-of two no third. The first is above what a neighbour makes of a good one unseen (1.8 on two
-threads): with 1.5, a sixth of simulated passes beside bursts of milliseconds lost the best plan
-that way, and with 2 a fourteenth. The second is above what two processes differ by."""
+of two no third. Above what a neighbour makes of a good one unseen (1.8 on two threads), and above
+the mean of a sample with and one without him: with 1.5 and 1.25, a quarter of simulated passes
+beside bursts of milliseconds missed the best plan, with these a twentieth."""
 
 KEEP_WITHIN = 0.06
 """A plan slower than the best by more than this share takes no part in the final."""
