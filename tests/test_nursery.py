@@ -241,7 +241,7 @@ def is_alive(cell: Cell) -> bool:
 
 
 def test_a_nursery_that_does_not_get_ready_is_an_error(monkeypatch):
-    monkeypatch.setattr(module, "START_S", 0.2)
+    monkeypatch.setattr(module, "READY_S", 0.2)
     with Nursery("served:Sleepy", ()) as nursery:
         with pytest.raises(WorkerError, match="^worker hung: not ready in "):
             nursery.cell()

@@ -161,7 +161,7 @@ def test_without_a_tracker_one_line_says_so(runner_of):
     assert time.monotonic() - start < 30  # TVM's own session tries for a minute
     assert str(caught.value) == (
         f"remote = {remote}: no tracker answers (Connection refused); start one there: "
-        f"python -m tvm.exec.rpc_tracker --port={remote.port}"
+        f"python -m tvm.exec.rpc_tracker --port={remote.port} --port-end={remote.port + 1}"
     )
 
 

@@ -40,6 +40,10 @@ FOLDER = "anatune-build"
 """Beginning of the names of folders for what is built; the process that made one comes next."""
 
 
+STOP_S = 0.01
+"""Pause before looking again whether all compilations that were stopped have ended, seconds."""
+
+
 @dataclass(frozen=True)
 class Built:
     """A kernel that can be loaded: its file, and what compiling took; 0 where it was at hand."""
@@ -143,18 +147,21 @@ class Builder:
             return
         self.warm_up()
         pool = ThreadPoolExecutor(min(self._jobs, len(missing)))
+        jobs: dict[Future[Built | Measurement], Entry] = {}
         try:
-            jobs: dict[Future[Built | Measurement], Entry] = {}
             for entry in missing:
                 jobs[pool.submit(self._compile, entry)] = entry
             for job in as_completed(jobs):
                 yield jobs[job], job.result()
         finally:  # nobody may wait for the rest: a compiler may hang, and something is timed next
             pool.shutdown(wait=False, cancel_futures=True)
-            stopped = list(self._busy)
-            for cell in stopped:
-                cell.stop()
-            pool.shutdown()
+            stopped: list[Cell | Worker] = []
+            while not all(job.done() for job in jobs):  # some may only begin now
+                busy = list(self._busy)
+                for cell in busy:
+                    cell.stop()
+                stopped += busy
+                time.sleep(STOP_S)
             self._discard(stopped)
 
     def flush(self, profile: Profile, threads: int) -> Flush:
