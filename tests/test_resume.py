@@ -309,7 +309,8 @@ def test_of_each_plan_the_record_with_most_samples_counts():
 
 
 def test_candidates_come_in_the_order_in_which_they_were_proposed():
-    plans = [PLAN, replace(PLAN, prefetch_c=True), replace(PLAN, blocks=CacheBlocks(mc=4, nc=16, kc=8))]
+    blocks = CacheBlocks(mc=4, nc=16, kc=8)
+    plans = [PLAN, replace(PLAN, prefetch_c=True), replace(PLAN, blocks=blocks)]
     for rank in (3, 1, 2):  # as where the third fails while the others are timed
         journal().measured(Entry(plans[rank - 1]), FOUND, rank)
     assert [entry.plan for entry, _ in journal().seen] == plans
