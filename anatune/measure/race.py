@@ -34,6 +34,9 @@ KEEP_WITHIN = 0.06
 FINALISTS = 4
 """Plans that run in the final."""
 
+DOUBTFUL = 2
+"""Unstable plans that run in it beside them."""
+
 FINAL_ROUNDS = 25
 """Undisturbed rounds after which the final ends, settled or not."""
 
@@ -116,7 +119,7 @@ class Race:
     def best(self) -> Entry | None:
         """The fastest so far; None before the first."""
         close = self._close(lambda entry, seconds: seconds)
-        return min(close, key=self._median_s, default=None)
+        return min(close, key=lambda e: (self._is_doubtful(e), self._median_s(e)), default=None)
 
     def measure(self, entries: Sequence[Entry]) -> list[Measurement]:
         """Build, check and time ``entries``, as many as the budget has room for.
@@ -234,22 +237,24 @@ class Race:
             if is_settled(list(zip(*rounds))):
                 break
         if not rounds:  # the time was over before an undisturbed one: the heats decide
-            return min(running, key=lambda entry: cost(entry, self._median_s(entry)))
+            return min(running, key=lambda e: (self._is_doubtful(e), cost(e, self._median_s(e))))
         return running[choose(list(zip(*rounds)))]
 
     def _close(self, cost: Cost) -> list[Entry]:
         """Those that may be the best, in the model's order, as far as the heats tell.
 
-        Unstable ones only where there are no others: their times may be anything.
+        Of the unstable ones `DOUBTFUL`, whose times may be anything: the final times them anew.
 
         Those of earlier runs are not held against those of this one: the machine may have been
         another then. The final decides between the best of both.
         """
-        sound = [entry for entry, m in self._results.items() if m.outcome is Outcome.OK]
-        timed = sound or [entry for entry, m in self._results.items() if m.timing is not None]
+        timed = [entry for entry, m in self._results.items() if m.timing is not None]
         costs = {entry: cost(entry, self._median_s(entry)) for entry in timed}
-        earlier = _best_of([e for e in timed if e in self._earlier], costs)
-        close = [*earlier, *_best_of([e for e in timed if e not in self._earlier], costs)]
+        sound = [entry for entry in timed if not self._is_doubtful(entry)]
+        doubtful = sorted(filter(self._is_doubtful, timed), key=costs.__getitem__)[:DOUBTFUL]
+        earlier = _best_of([e for e in sound if e in self._earlier], costs)
+        latest = _best_of([e for e in sound if e not in self._earlier], costs)
+        close = [*earlier, *latest, *doubtful]
         return sorted(close, key=lambda e: (e.predicted is None, cost(e, e.predicted_s)))
 
     def _let_the_slow_go(self) -> None:
@@ -272,6 +277,9 @@ class Race:
         if self._results.get(entry) != measurement:
             self._results[entry] = measurement
             self._journal(entry, measurement)
+
+    def _is_doubtful(self, entry: Entry) -> bool:
+        return self._results[entry].outcome is Outcome.UNSTABLE
 
     def _median_s(self, entry: Entry) -> float:
         recorded = self._results[entry].timing
