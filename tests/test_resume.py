@@ -21,6 +21,7 @@ pytest.importorskip("tvm")
 from traces import wait_until  # noqa: E402
 
 import anatune as at  # noqa: E402
+from anatune.measure import outcome  # noqa: E402
 from anatune.measure.budget import Budget  # noqa: E402
 from anatune.measure.entry import Entry  # noqa: E402
 from anatune.measure.outcome import Measurement, Outcome, Timing  # noqa: E402
@@ -36,6 +37,13 @@ W = at.matmul(M, N, K)
 KILLS = int(os.environ.get("ANATUNE_TEST_PASS_KILLS", "6"))
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
+
+
+@pytest.fixture(autouse=True)
+def steady(monkeypatch) -> None:
+    """Whatever else runs here, no time is unstable: such candidates would be measured again."""
+    monkeypatch.setattr(outcome, "CALM", inf)
+    monkeypatch.setattr(outcome, "UNSTABLE_SPREAD", inf)
 
 
 @pytest.fixture
@@ -189,7 +197,9 @@ def test_an_interrupted_compilation_leaves_nothing(here, faults):
 COUNT = 8
 PROGRAM = """
 from anatune import cli
+from anatune.measure import outcome
 from anatune.search import shortlist
+outcome.CALM = outcome.UNSTABLE_SPREAD = float("inf")  # however busy the machine is
 shortlist.WAVE = 2  # several waves of a small budget
 cli.main()
 """
