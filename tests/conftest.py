@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from itertools import count
+from math import inf
 from pathlib import Path
 
 import pytest
@@ -124,6 +125,15 @@ def here():
     if not able:
         pytest.skip("no shipped profile's code runs here")
     return max(able, key=lambda profile: (profile.core.vector_bits, profile.name))
+
+
+@pytest.fixture
+def steady(monkeypatch) -> None:
+    """Whatever else runs here, no time is unstable: such candidates would be measured again."""
+    from anatune.measure import outcome
+
+    monkeypatch.setattr(outcome, "CALM", inf)
+    monkeypatch.setattr(outcome, "UNSTABLE_SPREAD", inf)
 
 
 @pytest.fixture

@@ -44,7 +44,7 @@ COMPILER_BYTES = 600 << 20
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that are forked"),
-    pytest.mark.usefixtures("nothing_left"),
+    pytest.mark.usefixtures("nothing_left", "steady"),
 ]
 
 FAULTS: dict[str, tuple[Outcome, str]] = {

@@ -21,7 +21,6 @@ pytest.importorskip("tvm")
 from traces import wait_until  # noqa: E402
 
 import anatune as at  # noqa: E402
-from anatune.measure import outcome  # noqa: E402
 from anatune.measure.budget import Budget  # noqa: E402
 from anatune.measure.entry import Entry  # noqa: E402
 from anatune.measure.outcome import Measurement, Outcome, Timing  # noqa: E402
@@ -36,14 +35,7 @@ ROOT = Path(__file__).resolve().parents[1]
 W = at.matmul(M, N, K)
 KILLS = int(os.environ.get("ANATUNE_TEST_PASS_KILLS", "6"))
 
-pytestmark = pytest.mark.usefixtures("nothing_left")
-
-
-@pytest.fixture(autouse=True)
-def steady(monkeypatch) -> None:
-    """Whatever else runs here, no time is unstable: such candidates would be measured again."""
-    monkeypatch.setattr(outcome, "CALM", inf)
-    monkeypatch.setattr(outcome, "UNSTABLE_SPREAD", inf)
+pytestmark = pytest.mark.usefixtures("nothing_left", "steady")
 
 
 @pytest.fixture
