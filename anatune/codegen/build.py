@@ -12,6 +12,7 @@ from typing import Any
 
 import tvm
 
+from anatune.codegen.fusion import lower_fusion
 from anatune.codegen.gemm import lower_gemm
 from anatune.codegen.call import ENTRY
 from anatune.codegen.library import PLAN_SYMBOL
@@ -20,6 +21,7 @@ from anatune.codegen.scheduled import scheduled
 from anatune.codegen.target import tvm_target
 from anatune.errors import BuildError, OptionError, last_line, require
 from anatune.plan import Plan, SchedulePlan
+from anatune.plan.fusion import FusionPlan
 
 PASS_CONFIG = {
     # Storage rewriting lets register tiles of different heights share one array; LLVM then keeps
@@ -35,7 +37,7 @@ SOURCE_KINDS = ("tir", "llvm", "asm")
 class Kernel:
     """A compiled plan; its functions take tensors of TVM's FFI and return nothing."""
 
-    plan: Plan
+    plan: Plan | FusionPlan
     ir: tvm.IRModule
     executable: Any
 
@@ -68,7 +70,7 @@ class Kernel:
         return path
 
 
-def build(plan: Plan) -> Kernel:
+def build(plan: Plan | FusionPlan) -> Kernel:
     """Compile ``plan``.
 
     Raises:
@@ -84,10 +86,12 @@ def build(plan: Plan) -> Kernel:
     return Kernel(plan, module, executable)
 
 
-def _lowered(plan: Plan) -> tuple[tvm.IRModule, dict[str, Any]]:
+def _lowered(plan: Plan | FusionPlan) -> tuple[tvm.IRModule, dict[str, Any]]:
     """The functions of ``plan``, and how TVM's passes are set for them."""
     if isinstance(plan, SchedulePlan):
         return scheduled(plan).mod, {}
+    if isinstance(plan, FusionPlan):
+        return tvm.IRModule(lower_fusion(plan)), PASS_CONFIG
     return tvm.IRModule(lower_gemm(plan)), PASS_CONFIG
 
 

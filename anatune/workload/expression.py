@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any, NoReturn
 
 from anatune.errors import WorkloadError
-from anatune.workload.dtypes import ELEMENT_BYTES, INTEGER_RANGE
+from anatune.workload.dtypes import ELEMENT_BYTES, INTEGER_RANGE, accumulator_of
 from anatune.workload.nodes import (
     CALLS,
     MINUS,
@@ -29,6 +29,7 @@ from anatune.workload.nodes import (
 
 __all__ = [
     "OUT", "SUM", "Apply", "Constant", "Expression", "Operand", "Sum", "constant", "parse",
+    "parse_arrays",
 ]  # fmt: skip
 
 JOINED = {
@@ -70,6 +71,33 @@ UNTYPED = ""
 
 OPERATIONS = "an expression has + - * /, unary -, calls, numbers, operands and c"
 
+
+@dataclass(frozen=True, kw_only=True)
+class Dialect:
+    """What names and subscripts mean where a text is read.
+
+    ``bare`` are the axes of an operand without subscripts, ``scalar`` is the subscript of one that
+    is a single number; ``of_sum``: there is a sum ``c``, and it must be used.
+    """
+
+    field: str
+    bare: tuple[str, ...]
+    scalar: bool
+    of_sum: bool
+    reserved: frozenset[str]
+    subscripts: str
+
+
+EPILOGUE = Dialect(
+    field="epilogue", bare=(), scalar=False, of_sum=True, reserved=RESERVED,
+    subscripts="subscripts are [n], [m] and [m, n]",
+)  # fmt: skip
+ARRAYS = Dialect(
+    field="expression", bare=("m", "n"), scalar=True, of_sum=False,
+    reserved=frozenset({OUT, "m", "n", "nan", "inf", *CALLS}),
+    subscripts="subscripts are [n], [m], [m, n], and [0] for a single number",
+)  # fmt: skip
+
 FLOAT64_MAX = (2 - 2**-52) * 2.0**1023
 FLOAT32_MAX = (2 - 2**-23) * 2.0**127
 """Largest finite numbers (IEEE 754-2019, table 3.5)."""
@@ -96,11 +124,31 @@ def parse(text: Any, accumulator: str, output: str) -> Expression:
     return parsed
 
 
+def parse_arrays(text: Any, dtype: str) -> Expression:
+    """The expression of arrays alone that ``text`` says, for example ``relu(x + bias[n])``.
+
+    A bare name is an array with an element for each of the result's; ``bias[n]`` runs along
+    columns, ``row[m]`` along rows, and ``scale[0]`` is a single number. All are stored as ``dtype``
+    unless they state another, as ``x.int8`` does.
+
+    Raises:
+        WorkloadError: the part that is not understood, and what is possible there.
+    """
+    if not isinstance(text, str) or len(text) > MAX_TEXT:
+        why = f"a text of up to {MAX_TEXT} characters"
+        raise WorkloadError(f"expression = {_short(repr(text))}: {why}")
+    parsed = _Reader(text, accumulator_of(dtype, dtype), dtype, ARRAYS).read(text)
+    if not parsed.operands:
+        raise WorkloadError(f"expression = {_short(text)!r}: names no array")
+    return parsed
+
+
 @dataclass(frozen=True)
 class _Reader:
     text: str
     accumulator: str
     output: str
+    dialect: Dialect = EPILOGUE
 
     def joined(self, names: list[str]) -> Expression:
         meaning = JOINED | (JOINED_INTEGER if self.accumulator == "int32" else {})
@@ -114,9 +162,10 @@ class _Reader:
             tree = ast.parse(text.strip(), mode="eval").body
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             why = error.msg if isinstance(error, SyntaxError) else type(error).__name__
-            self.refuse(f"{why}; an expression of c such as 'max(c + bias[n], 0)'")
+            example = "of c such as 'max(c + bias[n], 0)'" if self.dialect.of_sum else "such as 'x + y'"
+            self.refuse(f"{why}; an expression {example}")
         read = self.checked(self.typed(self.node(tree), self.accumulator))
-        if not _has_sum(read):
+        if self.dialect.of_sum and not _has_sum(read):
             known = ", ".join(sorted(JOINED))
             self.refuse(f"the sum c is not in it; names that may be joined by +: {known}")
         return read
@@ -140,7 +189,7 @@ class _Reader:
             return self.minus(self.node(tree.operand, depth + 1))
         if isinstance(tree, ast.Call):
             return self.call(tree, depth)
-        if isinstance(tree, ast.Name) and tree.id == SUM_NAME:
+        if self.dialect.of_sum and isinstance(tree, ast.Name) and tree.id == SUM_NAME:
             return Sum(self.accumulator)
         return self.operand(tree)
 
@@ -183,10 +232,11 @@ class _Reader:
 
     def operand(self, tree: ast.expr) -> Operand:
         stem: ast.expr = tree
-        axes: tuple[str, ...] = ()
+        axes = self.dialect.bare
         if isinstance(tree, ast.Subscript):
             stem, axes = tree.value, self.axes(tree)
-        usual = self.output if len(axes) == 2 else self.accumulator
+        of_arrays = len(axes) == 2 or not self.dialect.of_sum
+        usual = self.output if of_arrays else self.accumulator
         dtype = usual
         if isinstance(stem, ast.Attribute):
             dtype, stem = stem.attr, stem.value
@@ -195,20 +245,23 @@ class _Reader:
         if not isinstance(stem, ast.Name):
             self.refuse(f"{_short(ast.unparse(tree))}: not understood; {OPERATIONS}")
         name = stem.id
-        if name in RESERVED or not name.isascii() or len(name) > MAX_NAME:
-            taken = f"up to {MAX_NAME} ASCII letters, not {', '.join(sorted(RESERVED))}"
+        reserved = self.dialect.reserved
+        if name in reserved or not name.isascii() or len(name) > MAX_NAME:
+            taken = f"up to {MAX_NAME} ASCII letters, not {', '.join(sorted(reserved))}"
             self.refuse(f"{_short(name)} cannot name an operand: {taken}")
         return Operand(name=name, axes=axes, dtype=dtype, usual=dtype == usual)
 
     def axes(self, tree: ast.Subscript) -> tuple[str, ...]:
         parts = tree.slice.elts if isinstance(tree.slice, ast.Tuple) else [tree.slice]
+        if self.dialect.scalar and [ast.unparse(part) for part in parts] == ["0"]:
+            return ()
         axes = tuple(part.id if isinstance(part, ast.Name) else "" for part in parts)
         if axes not in AXES:
-            self.refuse(f"{_short(ast.unparse(tree))}: subscripts are [n], [m] and [m, n]")
+            self.refuse(f"{_short(ast.unparse(tree))}: {self.dialect.subscripts}")
         return axes
 
     def refuse(self, why: str) -> NoReturn:
-        raise WorkloadError(f"epilogue = {_short(self.text)!r}: {why}")
+        raise WorkloadError(f"{self.dialect.field} = {_short(self.text)!r}: {why}")
 
 
 def _has_sum(expression: Expression) -> bool:

@@ -64,13 +64,17 @@ def error_bound(
     the way to the nearest value of that type; it is inf where C may be infinite.
     """
     value, error = _values(workload, inputs, out, rows, bounded=True)
-    bound = error + _storing_error(workload, value, error)
+    bound = error + storing_error(workload.expression.dtype, str(workload.out_dtype), value, error)
     return np.where(np.isnan(bound), np.inf, bound)
 
 
 def store(workload: Matmul, values: np.ndarray) -> np.ndarray:
     """Values of `reference` converted to ``out_dtype`` as a kernel does."""
-    out_dtype = str(workload.out_dtype)
+    return stored_as(str(workload.out_dtype), values)
+
+
+def stored_as(out_dtype: str, values: np.ndarray) -> np.ndarray:
+    """Values converted to ``out_dtype`` as a kernel does."""
     if not is_float(out_dtype):
         whole = values if values.dtype.kind == "i" else np.nan_to_num(np.rint(values), nan=0.0)
         values = np.clip(whole, *INTEGER_RANGE[out_dtype])
@@ -156,9 +160,8 @@ def _flushed(a: np.ndarray, b: np.ndarray) -> Any:
     return SMALLEST_NORMAL * (a_sum + b_sum + 2 * a.shape[-1])
 
 
-def _storing_error(workload: Matmul, value: np.ndarray, error: np.ndarray) -> np.ndarray:
-    """What the conversion to ``out_dtype`` adds to values that are off by ``error``."""
-    held, to = workload.expression.dtype, str(workload.out_dtype)
+def storing_error(held: str, to: str, value: np.ndarray, error: np.ndarray) -> np.ndarray:
+    """What the conversion from type ``held`` to ``to`` adds to values off by ``error``."""
     if not is_float(to):
         beyond: np.ndarray = np.abs(value - np.clip(value, *INTEGER_RANGE[to]))
         return beyond + (0.5 if is_float(held) else 0.0)

@@ -1,0 +1,93 @@
+"""What the result of a `Map` should hold, and how far off a kernel's may be (rank 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from anatune.workload.dtypes import INTEGER_RANGE, UNIT_ROUNDOFF, is_float
+from anatune.workload.evaluate import FUNCTION_ERROR, SMALLEST_NORMAL, Bounded, evaluate, wrapped
+from anatune.workload.expression import Operand
+from anatune.workload.maps import FOLDS, SOFTMAX, Map
+from anatune.workload.reference import stored_as, storing_error
+
+Inputs = Mapping[str, np.ndarray]
+
+
+def map_range(workload: Map, inputs: Inputs) -> tuple[np.ndarray, np.ndarray]:
+    """The lowest and the highest result that a right kernel may store, element by element.
+
+    Where nothing can be said, as of what overflows, the range is all numbers and the lowest is NaN.
+    """
+    value, error = _result(workload, inputs)
+    with np.errstate(all="ignore"):
+        error = error + storing_error(workload.result_dtype, str(workload.out_dtype), value, error)
+        low, high = (stored_as(str(workload.out_dtype), value + e) for e in (-error, error))
+    if is_float(str(workload.out_dtype)):
+        low = np.where(np.isfinite(error), low, np.nan).astype(low.dtype)
+    elif not np.isfinite(error).all():
+        lowest, highest = INTEGER_RANGE[str(workload.out_dtype)]
+        low, high = np.where(np.isfinite(error), (low, high), ([[lowest]], [[highest]]))
+    shape = workload.output.shape
+    return low.reshape(shape), high.reshape(shape)
+
+
+def map_reference(workload: Map, inputs: Inputs) -> np.ndarray:
+    """The results in float64 (int64 where they are integers), before they are stored."""
+    return _result(workload, inputs)[0].reshape(workload.output.shape)
+
+
+def _result(workload: Map, inputs: Inputs) -> Bounded:
+    zeros = np.zeros((workload.m, workload.n))
+    read = {op.name: _placed(op, inputs[op.name]) for op in workload.element.operands}
+    value, error = evaluate(workload.element, zeros, read)
+    with np.errstate(all="ignore"):
+        if workload.fold == SOFTMAX:
+            return _softmax(workload, value.astype(np.float64), error)
+        if workload.fold not in FOLDS:
+            return value, error
+        return _finished(workload, inputs, *_folded(workload, value, error))
+
+
+def _placed(operand: Operand, array: np.ndarray) -> np.ndarray:
+    """An operand as it lies along [m, n]."""
+    if operand.axes == ("m",):
+        return array.reshape(-1, 1)
+    return np.reshape(array, ()) if not operand.axes else array
+
+
+def _folded(workload: Map, value: np.ndarray, error: np.ndarray) -> Bounded:
+    """Sums in any order: n roundings (Higham, Accuracy and Stability of Numerical Algorithms, 2nd
+    ed., eq. 4.4); the largest or smallest is off by what its terms are off at most."""
+    axis = {"m": 0, "n": 1}[workload.over]
+    if workload.fold != "sum":
+        fold = np.max if workload.fold == "max" else np.min
+        return fold(value, axis=axis), np.max(error, axis=axis)
+    total = value.sum(axis=axis)
+    if not is_float(workload.held):
+        return wrapped(total), np.zeros(total.shape)
+    u, terms = UNIT_ROUNDOFF[workload.held], value.shape[axis]
+    rounded = terms * (u + UNIT_ROUNDOFF["float64"])
+    sizes = (np.abs(value) + error).sum(axis=axis)
+    return total, error.sum(axis=axis) + rounded / (1 - rounded) * sizes
+
+
+def _finished(workload: Map, inputs: Inputs, value: np.ndarray, error: np.ndarray) -> Bounded:
+    if not workload.finish:
+        return value, error
+    read = {op.name: np.reshape(inputs[op.name], -1 if op.axes else ())
+            for op in workload.finished.operands}
+    return evaluate(workload.finished, value, read, error)
+
+
+def _softmax(workload: Map, value: np.ndarray, error: np.ndarray) -> Bounded:
+    """Relative errors add up: of the exponent, of exp, of the sum of n terms, of the division."""
+    u = UNIT_ROUNDOFF[workload.held]
+    below = value - value.max(axis=1, keepdims=True)
+    powers = np.exp(below)
+    share = powers / powers.sum(axis=1, keepdims=True)
+    moved = error.max(axis=1, keepdims=True) * 2 + u * np.abs(below)
+    relative = 2 * np.expm1(moved) + (2 * FUNCTION_ERROR["exp"] + workload.n + 4) * u
+    widest = np.max(np.where(powers > SMALLEST_NORMAL[workload.held], relative, 0), axis=1)
+    return share, share * (relative + widest[:, None]) + SMALLEST_NORMAL[workload.held]
