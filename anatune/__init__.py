@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from anatune.result import Result
     from anatune.tune import tune
     from anatune.workload import Matmul, matmul
+    from anatune.workload.fused import fused
+    from anatune.workload.maps import elementwise, reduce, softmax
 
 __version__ = "0.1.0"
 
@@ -42,7 +44,9 @@ _HOME = {
     "Result": "anatune.result",
     "Store": "anatune.records",
     "detect": "anatune.machine",
+    "elementwise": "anatune.workload.maps",
     "explain": "anatune.api",
+    "fused": "anatune.workload.fused",
     "load": "anatune.codegen.library",
     "load_profile": "anatune.machine",
     "matmul": "anatune.workload",
@@ -50,6 +54,8 @@ _HOME = {
     "predict": "anatune.api",
     "profiles": "anatune.hwprofile",
     "rank": "anatune.api",
+    "reduce": "anatune.workload.maps",
+    "softmax": "anatune.workload.maps",
     "tune": "anatune.tune",
     "tune_many": "anatune.many",
     "why_not": "anatune.api",

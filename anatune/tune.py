@@ -31,6 +31,8 @@ from anatune.records.record import COLD, WARM
 from anatune.result import Candidate, Result
 from anatune.search import Search, find_search
 from anatune.workload import Matmul
+from anatune.workload.fused import Fused
+from anatune.workload.maps import Map
 
 FALL_BACK = 3
 """Plans that a model-only run tries before it gives up; the first one is expected to do."""
@@ -45,7 +47,7 @@ Tell = Callable[[str], None]
 
 
 def tune(
-    workload: Matmul,
+    workload: Any,
     target: Any = HOST,
     *,
     budget: Any = None,
@@ -56,7 +58,7 @@ def tune(
     cache: str = WARM,
     remote: str | None = None,
     progress: Tell = lambda text: None,
-) -> Result:
+) -> Any:
     """A verified kernel for ``workload`` on ``target``, with the reasons for every choice.
 
     What is measured is kept in the record store. The same call returns what it decided; one that
@@ -82,6 +84,10 @@ def tune(
         WorkloadError, OptionError, ProfileError: an argument that cannot be used, named.
         BuildError, VerificationError, WorkerError: no plan led to a kernel that works.
     """
+    if isinstance(workload, (Fused, Map)):
+        from anatune.group import tune_group
+
+        return tune_group(workload, target, budget=budget, threads=threads, progress=progress)
     workload = matmul_only(workload)
     limit, find = Budget.parse(budget), find_search(search)
     model.check_objective(objective)

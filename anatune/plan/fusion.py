@@ -12,6 +12,7 @@ from anatune.plan.gemm import GemmPlan
 from anatune.plan.maps import MapPlan
 from anatune.plan.nouns import CodeTarget, Storage, ThreadGrid
 from anatune.plan.plain import json_fields
+from anatune.units import TIME
 from anatune.workload.fused import Fused
 
 MemberPlan = GemmPlan | MapPlan
@@ -103,8 +104,7 @@ class FusionPlan:
         plan, where = member.plan, f"members[{number}]"
         require(plan.threads == 1, f"{where}: {plan.threads} threads; shares say who computes what")
         if isinstance(plan, GemmPlan):
-            ahead = plan.b in (Storage.PACKED_AHEAD, Storage.PACKED_ON_FIRST_USE)
-            require(not ahead, f"{where}: b = {plan.b.value!r}: not of a piece of a product")
+            require(_cuttable(plan, member.along), f"{where}: b = {plan.b.value!r}: not of a piece")
         pieces = [p for share in self.shares for p in share if p.member == number]
         done = 0
         for piece in sorted(pieces, key=lambda p: p.start):
@@ -157,6 +157,23 @@ class FusionPlan:
         return f"{how}: " + "; ".join(str(member.plan) for member in self.members)
 
 
+@dataclass(frozen=True, kw_only=True)
+class FusionEstimate:
+    """What the model predicts of a fusion plan, and of what it was chosen from.
+
+    ``workers`` are cycles of each worker (of one region; empty where there are several);
+    ``members`` those of each member, all workers together, with the term that binds it.
+    """
+
+    seconds: float
+    workers: tuple[float, ...]
+    members: tuple[tuple[float, str], ...]
+    barriers: int
+
+    def __str__(self) -> str:
+        return f"{TIME.show(self.seconds)}, {self.barriers} barrier(s)"
+
+
 def _member_plan(fields: dict[str, Any]) -> MemberPlan:
     kinds: dict[str, Any] = {"gemm": GemmPlan, "map": MapPlan}
     kind = kinds.get(fields.get("kind", ""))
@@ -165,7 +182,15 @@ def _member_plan(fields: dict[str, Any]) -> MemberPlan:
     return plan
 
 
-def alone(plan: GemmPlan) -> GemmPlan:
-    """``plan`` for one worker: no grid, and B packed in a way that a piece of it can be."""
-    packs = plan.b in (Storage.PACKED_AHEAD, Storage.PACKED_ON_FIRST_USE)
-    return replace(plan, grid=ThreadGrid(), b=Storage.PACKED if packs else plan.b)
+def alone(plan: GemmPlan, along: str) -> GemmPlan:
+    """``plan`` for one worker, in pieces along ``along``: no grid, B packed so that it can be cut."""
+    return replace(
+        plan, grid=ThreadGrid(), b=plan.b if _cuttable(plan, along) else Storage.PACKED
+    )
+
+
+def _cuttable(plan: GemmPlan, along: str) -> bool:
+    """Whether pieces find B as they need it: who packs on first use must have the first rows."""
+    if plan.b is Storage.PACKED_ON_FIRST_USE:
+        return along != "m"
+    return plan.b is not Storage.PACKED_AHEAD

@@ -36,6 +36,9 @@ class Fused:
             named = type(member).__name__
             why = f"fused: {named}: use matmul, elementwise, reduce or softmax"
             require(isinstance(member, (Matmul, Map)), why, WorkloadError)
+            constant = isinstance(member, Matmul) and member.constant_b
+            why = f"fused: {member}: constant_b is not taken here; pass B with each call"
+            require(not constant, why, WorkloadError)
             in_place = isinstance(member, Matmul) and member.beta
             why = f"fused: {member}: beta is not 0; add in an epilogue, as 'c + before[m, n]'"
             require(not in_place, why, WorkloadError)

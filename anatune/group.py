@@ -1,0 +1,142 @@
+"""The pipeline for all but single matrix products: plan the ways, build, verify, measure (rank 8)."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from anatune.codegen.library import Code
+from anatune.errors import AnatuneError, VerificationError, WorkerError
+from anatune.group_result import GroupCandidate, GroupResult
+from anatune.hwprofile import Profile
+from anatune.machine import HOST, cpu_only
+from anatune.measure.alone import alone
+from anatune.measure.budget import Budget
+from anatune.measure.nursery import Nursery
+from anatune.measure.outcome import Measurement, Outcome
+from anatune.model import candidates as model
+from anatune.model.fusion import Option, options
+from anatune.plan import CodeTarget
+from anatune.plan.fusion import FusionPlan
+from anatune.workload.fused import Fused
+from anatune.workload.maps import Map
+
+BENCH = "anatune.measure.group_bench:GroupBench"
+
+PATIENCE_S = 60.0
+"""Time that a worker may take besides what a kernel is predicted to take, seconds."""
+
+HANG_FACTOR = 1000.0
+"""A request that takes this many times what a call is predicted to take is taken to hang."""
+
+BATCH_S = 0.004
+"""Length of a timed batch, seconds."""
+
+ROUNDS = 5
+"""Times that all ways are timed in turn; the median of a way's counts."""
+
+MODEL_ONLY = Measurement(Outcome.SKIPPED, note="model only")
+ELSEWHERE = Measurement(Outcome.SKIPPED, note="for another machine: compiled, not run")
+
+
+def tune_group(
+    workload: Fused | Map, target: Any = HOST, *, budget: Any = None, threads: int | None = None,
+    progress: Callable[[str], None] = lambda text: None,
+) -> GroupResult:  # fmt: skip
+    """A verified kernel for workloads that are computed together, and the decision how.
+
+    Args:
+        workload: what `fused`, `elementwise`, `reduce` or `softmax` returns.
+        budget: 0: the model decides, and its pick is verified; else all ways are built, verified
+            and timed in turn, and the fastest is taken.
+        target, threads, progress: as `tune` takes them.
+
+    Raises:
+        WorkloadError, OptionError, ProfileError: an argument that cannot be used, named.
+        BuildError, VerificationError, WorkerError: no way led to a kernel that works.
+    """
+    single = isinstance(workload, Map)
+    together = Fused((workload,)) if isinstance(workload, Map) else workload
+    limit = Budget.parse(budget)
+    profile = cpu_only(target, progress)
+    count = model.thread_count(profile, threads)
+    ways = options(profile, together, count)
+    if not _runs_here(profile):
+        return _result(profile, ways, {ways[0][0]: ELSEWHERE}, {}, ways[0][0], None, single)
+    wanted = ways if limit.candidates else ways[:1]
+    room = tempfile.TemporaryDirectory(prefix="anatune-group-")
+    with Nursery(BENCH, (together,), count) as nursery, room as name:
+        folder = Path(name)
+        found: dict[FusionPlan, Measurement] = {}
+        paths: dict[FusionPlan, Path] = {}
+        for number, (plan, estimate) in enumerate(wanted):
+            progress(f"building and verifying: {plan.decision.value}")
+            paths[plan] = _built(plan, folder / f"way{number}")
+            patience_s = PATIENCE_S + HANG_FACTOR * estimate.seconds
+            found[plan] = _checked(nursery, paths[plan], patience_s)
+        fine = [(p, e) for p, e in wanted if found[p].outcome is Outcome.OK]
+        if not fine:
+            raise _why_none(found)
+        seconds = _timed(nursery, fine, paths) if len(fine) > 1 else {}
+        chosen = min(fine, key=lambda way: seconds.get(way[0], 0.0))[0]
+        return _result(profile, ways, found, seconds, chosen, Code.of(paths[chosen]), single)
+
+
+def _built(plan: FusionPlan, stem: Path) -> Path:
+    from anatune.codegen.build import build
+    from anatune.codegen.link import write_loadable
+
+    return Path(write_loadable(build(plan).executable, stem))
+
+
+def _checked(nursery: Nursery, path: Path, patience_s: float) -> Measurement:
+    with nursery.cell() as cell:
+        try:
+            wrong = cell.call("check", str(path), timeout_s=patience_s)
+        except WorkerError as error:
+            return Measurement(Outcome.RUN_ERROR, note=str(error))
+    return Measurement(Outcome.WRONG_RESULT if wrong else Outcome.OK, note=wrong)
+
+
+def _timed(
+    nursery: Nursery, ways: Sequence[Option], paths: dict[FusionPlan, Path]
+) -> dict[FusionPlan, float]:
+    """Median seconds of each way, all timed in turn so that no way has the quiet minutes alone."""
+    samples: dict[FusionPlan, list[float]] = {plan: [] for plan, _ in ways}
+    with alone(), nursery.cell() as cell:
+        calls = {
+            plan: cell.call("calls", str(paths[plan]), BATCH_S, timeout_s=PATIENCE_S)
+            for plan, _ in ways
+        }
+        for _ in range(ROUNDS):
+            for plan, estimate in ways:
+                patience_s = PATIENCE_S + HANG_FACTOR * estimate.seconds
+                arguments = (str(paths[plan]), calls[plan])
+                samples[plan].append(cell.call("sample", *arguments, timeout_s=patience_s))
+    return {plan: sorted(times)[len(times) // 2] for plan, times in samples.items()}
+
+
+def _result(
+    profile: Profile, ways: Sequence[Option], found: dict[FusionPlan, Measurement],
+    seconds: dict[FusionPlan, float], chosen: FusionPlan, code: Code | None, single: bool,
+) -> GroupResult:  # fmt: skip
+    candidates = [
+        GroupCandidate(plan, estimate, found.get(plan, MODEL_ONLY), seconds.get(plan))
+        for plan, estimate in ways
+    ]
+    place = [plan for plan, _ in ways].index(chosen)
+    return GroupResult(profile, code, candidates, place, single)
+
+
+def _runs_here(profile: Profile) -> bool:
+    from anatune.codegen.target import runs_here
+
+    return runs_here(CodeTarget.of(profile.target))
+
+
+def _why_none(found: dict[FusionPlan, Measurement]) -> AnatuneError:
+    first = next(iter(found.values()))
+    why = f"none of {len(found)} ways gave a working kernel; the first: {first.note}"
+    return VerificationError(why) if first.outcome is Outcome.WRONG_RESULT else WorkerError(why)

@@ -1,0 +1,188 @@
+"""Plans of element-wise workloads, folds and softmax, and their predicted times (rank 4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from anatune.hwprofile.profile import Profile
+from anatune.model.energy import BYTE_PJ, PJ, static_joules
+from anatune.model.machine import Machine, machine
+from anatune.model.residency import keeps
+from anatune.model.work import OVERLAP
+from anatune.plan import CodeTarget, Estimate
+from anatune.plan.maps import MapPlan
+from anatune.workload.dtypes import ELEMENT_BYTES
+from anatune.workload.maps import FOLDS, SOFTMAX, Map
+from anatune.workload.nodes import OPERATIONS
+
+UNROLLS = (1, 2, 4, 8)
+"""Vectors of a turn of the inner loop that are tried."""
+
+CODE_OPERATIONS = 64
+"""Operations of a turn at most, so that its code stays in the caches of decoded instructions (4096
+and more operations on current cores) with room for others; one vector is always possible."""
+
+TURN_CYCLES = 1.0
+"""Cycles of a turn for counting and branching, one branch taken a cycle on current cores."""
+
+WRITE_ALLOCATE = 2.0
+"""Times that a line passes a link which is written: it is read first, and written back."""
+
+ROW_CYCLES = 20.0
+"""Cycles to begin and end a row: a mispredicted exit of its loop (about 15 cycles on current cores)
+and the addresses of the next."""
+
+HALVING_CYCLES = 8.0
+"""Cycles of one halving when a vector is folded across: a shuffle and an operation, 4 each, one
+waiting for the other."""
+
+SOFTMAX_OPERATIONS = OPERATIONS["exp"] + 4
+"""Besides the expression: largest value, difference, exponential, sum, product."""
+
+SOFTMAX_RUNS = 2.0
+"""Times that softmax reads and writes a row which it keeps for itself."""
+
+
+@dataclass(frozen=True)
+class UnitCost:
+    """Cycles of one unit by term; ``cycles`` is what they take together."""
+
+    terms: tuple[tuple[str, float], ...]
+    cycles: float
+    bytes_moved: float
+    level: str  # that the bytes come out of
+
+
+def best_map(
+    profile: Profile, workload: Map, threads: int, working_bytes: float | None = None
+) -> tuple[MapPlan, Estimate]:
+    """The plan that is predicted to be fastest with up to ``threads``, and its estimate.
+
+    ``working_bytes``: what is in use beside each other, where that is more than the workload's.
+    """
+    plans = [
+        MapPlan(workload=workload, target=CodeTarget.of(profile.target), lanes=lanes,
+                unroll=unroll, threads=count)
+        for lanes in (_lanes(profile, workload),)
+        for unroll in UNROLLS
+        if unroll == 1 or _fits(profile, workload, unroll)
+        for count in {1, threads}
+    ]  # fmt: skip
+    ranked = [(plan, predict_map(profile, plan, working_bytes)) for plan in plans]
+    return min(ranked, key=lambda item: (item[1].seconds, -item[0].unroll))
+
+
+def predict_map(
+    profile: Profile, plan: MapPlan, working_bytes: float | None = None
+) -> Estimate:
+    """The estimate of ``plan``: T = units of a thread * T_unit + T_threads.
+
+    T_unit = (t_operations^p + t_loads^p + t_stores^p + t_chains^p + t_data^p)^(1/p) + t_rows.
+    """
+    here = machine(profile, plan.threads)
+    units = -(-plan.units // plan.threads)
+    cost = unit_cost(profile, plan, plan.threads, working_bytes)
+    barrier = here.barrier_cycles if plan.threads > 1 else 0.0
+    cycles = units * cost.cycles + barrier
+    terms = {name: units * c for name, c in cost.terms if c}
+    if barrier:
+        terms["threads"] = barrier
+    seconds = cycles / here.hz
+    moved = cost.bytes_moved * plan.units
+    operations = plan.workload.flops / plan.lanes / here.fma_per_cycle / plan.threads
+    dynamic = PJ * BYTE_PJ.get(cost.level, 0.0) * moved
+    return Estimate(
+        seconds=seconds,
+        cycles=cycles,
+        peak_fraction=operations / cycles,
+        joules=dynamic + static_joules(seconds, plan.threads),
+        terms=tuple(sorted(terms.items(), key=lambda item: -item[1])),
+        bytes_moved=((cost.level, moved),),
+    )
+
+
+def unit_cost(
+    profile: Profile, plan: MapPlan, threads: int, working_bytes: float | None = None
+) -> UnitCost:
+    """What a unit takes while ``threads`` are at work on units like it."""
+    w, here = plan.workload, machine(profile, threads)
+    vectors, rows = _vectors_and_rows(plan)
+    arrays = [op for op in w.element.operands if "n" in op.axes]
+    kept = SOFTMAX_RUNS if w.fold == SOFTMAX else 0.0
+    stores = kept + (0.0 if w.fold in FOLDS else 1.0)
+    size = _bytes_of_unit(plan)
+    level, rate = _level(here, (working_bytes or w.operand_bytes) / threads)
+    terms = {
+        "operations": vectors * _operations(w) / here.fma_per_cycle,
+        "load ports": vectors * (len(arrays) + kept) / here.loads,
+        "store ports": vectors * stores / here.stores,
+        "chains": vectors * here.fma_latency / plan.unroll if w.fold in FOLDS else 0.0,
+        f"{level} bandwidth": size / rate,
+    }
+    turns = vectors / plan.unroll * TURN_CYCLES
+    begun = rows * (ROW_CYCLES + _folding_cycles(plan))
+    together = sum(c**OVERLAP for c in terms.values()) ** (1 / OVERLAP)
+    shown = (*terms.items(), ("turns", turns), ("rows", begun))
+    return UnitCost(tuple(shown), together + turns + begun, size, level)
+
+
+def _vectors_and_rows(plan: MapPlan) -> tuple[float, float]:
+    """Vectors of a unit, and rows (or columns of chunks) that begin in it, on average."""
+    w = plan.workload
+    rows, columns = plan.extents
+    in_row = columns // plan.lanes + (columns % plan.lanes > 0)
+    if w.fold in FOLDS and w.over == "m":
+        return w.m * in_row / plan.chunks, 1.0
+    if w.fold:
+        runs = 3.0 if w.fold == SOFTMAX else 1.0
+        return float(in_row), runs
+    return in_row / plan.chunks, 1.0 / plan.chunks
+
+
+def _operations(w: Map) -> float:
+    """Vector operations per vector: of the expression, of conversions, of folding."""
+    converted = sum(op.dtype != op.computed for op in w.element.operands if "n" in op.axes)
+    folding = 1 if w.fold in FOLDS else SOFTMAX_OPERATIONS if w.fold else 0
+    narrowed = 1 if w.fold not in FOLDS and w.out_dtype != w.held else 0
+    return float(w.element.operations + converted + folding + narrowed)
+
+
+def _folding_cycles(plan: MapPlan) -> float:
+    """Folding the chains of a row, and the vector that is left across."""
+    w = plan.workload
+    if not w.fold or w.over == "m":
+        return 0.0
+    steps = (plan.lanes * plan.unroll - 1).bit_length()
+    return steps * HALVING_CYCLES * (2 if w.fold == SOFTMAX else 1)
+
+
+def _bytes_of_unit(plan: MapPlan) -> float:
+    """Bytes that pass the link for a unit: arrays once, the result twice; what runs along columns
+    alone stays near."""
+    w = plan.workload
+    whole = sum(t.size_bytes for t in w.operands.values() if t.elements >= w.elements)
+    return (whole + WRITE_ALLOCATE * w.output.size_bytes) / plan.units
+
+
+def _level(here: Machine, size_bytes: float) -> tuple[str, float]:
+    """The nearest level that keeps so much, and its bytes per cycle and thread."""
+    if keeps(here.l1, size_bytes):
+        return "L1", here.loads * here.core.vector_bits / 8
+    if here.l2 is not None and keeps(here.l2, size_bytes):
+        return "L2", here.l2_rate
+    if here.l3 is not None and keeps(here.l3, size_bytes):
+        return "L3", here.l3_rate
+    return "memory", here.memory_rate
+
+
+def _lanes(profile: Profile, workload: Map) -> int:
+    """Elements of a vector of the widest type that is computed in."""
+    computed = (workload.held, *(op.computed for op in workload.element.operands))
+    return profile.core.lanes(max(ELEMENT_BYTES[dtype] for dtype in computed))
+
+
+def _fits(profile: Profile, w: Map, unroll: int) -> bool:
+    """Whether so many vectors fit the registers, and their code the cache of instructions."""
+    arrays = sum("n" in op.axes for op in w.element.operands)
+    registers = unroll * (1 + arrays) <= profile.core.vector_registers
+    return registers and unroll * _operations(w) <= CODE_OPERATIONS
