@@ -12,7 +12,7 @@ from tvm.tirx.script import builder as T
 from anatune.codegen.convert import cast, filled, narrow, widen
 from anatune.codegen.elementwise import emit as emit_expression
 from anatune.codegen.transcendental import exp
-from anatune.codegen.vectors import Row, index
+from anatune.codegen.vectors import ON_STACK, Row, index
 from anatune.plan.maps import MapPlan
 from anatune.workload.dtypes import INTEGER_RANGE, accumulator_of
 from anatune.workload.expression import Operand
@@ -150,7 +150,7 @@ class _RowFold(_Loops):
         one = Row(1, 1)
         with T.serial(0, stop - start) as number:
             i = T.bind(start + number)
-            partial = T.alloc_buffer((plan.unroll, plan.lanes), w.held, scope="local")
+            partial = _on_stack((plan.unroll, plan.lanes), w.held)
             total = self.folded(partial, i, lambda row, j, u: self.value(row, i, j, u), w.fold)
             result = self.finished(total, "m", one, i, 0)
             where = i if self.buffers[OUT].shape else index(0)
@@ -198,7 +198,7 @@ class _ColumnFold(_Loops):
     def _fold(self, j: Any, row: Row) -> None:
         w, lanes = self.plan.workload, self.plan.lanes
         combine = COMBINE[w.fold]
-        partial = T.alloc_buffer((row.vectors, lanes), w.held, scope="local")
+        partial = _on_stack((row.vectors, lanes), w.held)
         for u in range(row.vectors):
             _put(partial, u, lanes, filled(_neutral(w.fold, w.held), w.held, lanes))
         with T.serial(0, index(w.m)) as i:
@@ -222,7 +222,7 @@ class _Softmax(_RowFold):
         whole = Row(plan.chunk, lanes)
         with T.serial(0, stop - start) as number:
             i = T.bind(start + number)
-            partial = T.alloc_buffer((plan.unroll, lanes), w.held, scope="local")
+            partial = _on_stack((plan.unroll, lanes), w.held)
 
             def first(row: Row, j: Any, u: int) -> Any:
                 value = T.bind(self.value(row, i, j, u))
@@ -245,6 +245,10 @@ class _Softmax(_RowFold):
                     self.store(row, i, j, u, value, w.held)
 
             self.along_row(third)
+
+
+def _on_stack(shape: tuple[int, int], dtype: str) -> Any:
+    return T.alloc_buffer(shape, dtype, scope="local", annotations=ON_STACK)
 
 
 def _get(partial: Any, u: int, lanes: int) -> Any:

@@ -15,7 +15,7 @@ from anatune.errors import VerificationError
 from anatune.measure import verify
 from anatune.measure.bench import time_batches
 from anatune.measure.calibrate import calls_of_batch
-from anatune.measure.inputs import operands, untouched
+from anatune.measure.inputs import UNTOUCHED, operands, untouched
 from anatune.measure.pinning import pin_threads
 from anatune.workload import Matmul
 from anatune.workload.dtypes import INTEGER_RANGE, is_float, numpy_dtype
@@ -50,7 +50,7 @@ class GroupBench:
         """Run a kernel once and compare; "" or what is wrong with its result."""
         module, arguments = self._ready(path)
         for array in self.outputs:
-            array.view(np.uint8).fill(0xFF) if array.flags.c_contiguous else None
+            array.base.fill(UNTOUCHED)  # type: ignore[union-attr]
         module["main"](*arguments)
         for number, member in enumerate(self.workload.members):
             try:
