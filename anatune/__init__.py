@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from anatune.codegen.library import load
     from anatune.errors import AnatuneError
     from anatune.hwprofile import Profile, profiles
+    from anatune.loops import fuse_loops
     from anatune.machine import detect, load_profile
     from anatune.many import tune_many
     from anatune.plan import Estimate, GemmPlan
@@ -46,6 +47,7 @@ _HOME = {
     "detect": "anatune.machine",
     "elementwise": "anatune.workload.maps",
     "explain": "anatune.api",
+    "fuse_loops": "anatune.loops",
     "fused": "anatune.workload.fused",
     "load": "anatune.codegen.library",
     "load_profile": "anatune.machine",

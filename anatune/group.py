@@ -1,25 +1,28 @@
-"""The pipeline for all but single matrix products: plan the ways, build, verify, measure (rank 8)."""
+"""The pipeline of all but single matrix products: ways planned, built, verified, timed (rank 8)."""
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from anatune.codegen.library import Code
-from anatune.errors import AnatuneError, VerificationError, WorkerError
+from anatune.errors import AnatuneError, WorkerError
 from anatune.group_result import GroupCandidate, GroupResult
 from anatune.hwprofile import Profile
 from anatune.machine import HOST, cpu_only
 from anatune.measure.alone import alone
 from anatune.measure.budget import Budget
+from anatune.measure.builder import Builder
+from anatune.measure.entry import Entry
 from anatune.measure.nursery import Nursery
 from anatune.measure.outcome import Measurement, Outcome
+from anatune.measure.pinning import processors
 from anatune.model import candidates as model
 from anatune.model.fusion import Option, options
 from anatune.plan import CodeTarget
-from anatune.plan.fusion import FusionPlan
+from anatune.plan.fusion import FusionEstimate, FusionPlan
+from anatune.records import Kernels
 from anatune.workload.fused import Fused
 from anatune.workload.maps import Map
 
@@ -35,7 +38,10 @@ BATCH_S = 0.004
 """Length of a timed batch, seconds."""
 
 ROUNDS = 5
-"""Times that all ways are timed in turn; the median of a way's counts."""
+"""Times that all ways are timed in turn; a way's fastest counts, as all else only slows it down."""
+
+FASTER = 0.98
+"""Share of the model's pick's time below which another way is taken for it: less is noise."""
 
 MODEL_ONLY = Measurement(Outcome.SKIPPED, note="model only")
 ELSEWHERE = Measurement(Outcome.SKIPPED, note="for another machine: compiled, not run")
@@ -66,29 +72,38 @@ def tune_group(
     if not _runs_here(profile):
         return _result(profile, ways, {ways[0][0]: ELSEWHERE}, {}, ways[0][0], None, single)
     wanted = ways if limit.candidates else ways[:1]
-    room = tempfile.TemporaryDirectory(prefix="anatune-group-")
-    with Nursery(BENCH, (together,), count) as nursery, room as name:
-        folder = Path(name)
+    with Nursery(BENCH, (together,), count) as nursery, Builder(processors(), Kernels()) as builder:
         found: dict[FusionPlan, Measurement] = {}
         paths: dict[FusionPlan, Path] = {}
-        for number, (plan, estimate) in enumerate(wanted):
-            progress(f"building and verifying: {plan.decision.value}")
-            paths[plan] = _built(plan, folder / f"way{number}")
-            patience_s = PATIENCE_S + HANG_FACTOR * estimate.seconds
-            found[plan] = _checked(nursery, paths[plan], patience_s)
+        for entry, built in builder.build([Entry(plan) for plan, _ in wanted]):
+            plan = entry.plan
+            progress(f"verifying: {plan.decision.value}")
+            if isinstance(built, Measurement):
+                found[plan] = built
+                continue
+            paths[plan] = Path(built.path)
+            found[plan] = _checked(nursery, paths[plan], _patience_s(dict(ways)[plan]))
+            if found[plan].outcome is Outcome.OK:
+                builder.keep(plan)
         fine = [(p, e) for p, e in wanted if found[p].outcome is Outcome.OK]
         if not fine:
             raise _why_none(found)
         seconds = _timed(nursery, fine, paths) if len(fine) > 1 else {}
-        chosen = min(fine, key=lambda way: seconds.get(way[0], 0.0))[0]
+        chosen = _chosen([plan for plan, _ in fine], seconds)
         return _result(profile, ways, found, seconds, chosen, Code.of(paths[chosen]), single)
 
 
-def _built(plan: FusionPlan, stem: Path) -> Path:
-    from anatune.codegen.build import build
-    from anatune.codegen.link import write_loadable
+def _chosen(fine: Sequence[FusionPlan], seconds: dict[FusionPlan, float]) -> FusionPlan:
+    """The first, which is the model's pick, unless another was clearly faster."""
+    pick = fine[0]
+    if not seconds:
+        return pick
+    fastest = min(fine, key=lambda plan: seconds[plan])
+    return fastest if seconds[fastest] < FASTER * seconds[pick] else pick
 
-    return Path(write_loadable(build(plan).executable, stem))
+
+def _patience_s(estimate: FusionEstimate) -> float:
+    return PATIENCE_S + HANG_FACTOR * estimate.seconds
 
 
 def _checked(nursery: Nursery, path: Path, patience_s: float) -> Measurement:
@@ -103,7 +118,7 @@ def _checked(nursery: Nursery, path: Path, patience_s: float) -> Measurement:
 def _timed(
     nursery: Nursery, ways: Sequence[Option], paths: dict[FusionPlan, Path]
 ) -> dict[FusionPlan, float]:
-    """Median seconds of each way, all timed in turn so that no way has the quiet minutes alone."""
+    """Seconds of each way, all timed in turn so that no way has the quiet minutes alone."""
     samples: dict[FusionPlan, list[float]] = {plan: [] for plan, _ in ways}
     with alone(), nursery.cell() as cell:
         calls = {
@@ -112,10 +127,10 @@ def _timed(
         }
         for _ in range(ROUNDS):
             for plan, estimate in ways:
-                patience_s = PATIENCE_S + HANG_FACTOR * estimate.seconds
                 arguments = (str(paths[plan]), calls[plan])
+                patience_s = _patience_s(estimate)
                 samples[plan].append(cell.call("sample", *arguments, timeout_s=patience_s))
-    return {plan: sorted(times)[len(times) // 2] for plan, times in samples.items()}
+    return {plan: min(times) for plan, times in samples.items()}
 
 
 def _result(
@@ -139,4 +154,4 @@ def _runs_here(profile: Profile) -> bool:
 def _why_none(found: dict[FusionPlan, Measurement]) -> AnatuneError:
     first = next(iter(found.values()))
     why = f"none of {len(found)} ways gave a working kernel; the first: {first.note}"
-    return VerificationError(why) if first.outcome is Outcome.WRONG_RESULT else WorkerError(why)
+    return first.outcome.error(why)

@@ -29,7 +29,7 @@ class GroupCandidate:
     plan: FusionPlan
     predicted: FusionEstimate
     measurement: Measurement
-    measured_s: float | None = None  # median; None where it was not timed
+    measured_s: float | None = None  # fastest of some rounds; None where it was not timed
 
 
 class GroupResult(GroupCall):
@@ -92,7 +92,7 @@ class GroupResult(GroupCall):
 
     @property
     def measured_s(self) -> float | None:
-        """Median seconds of a call; None where nothing was measured."""
+        """Seconds of a call; None where nothing was measured."""
         return self._chosen.measured_s
 
     @property

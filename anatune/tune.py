@@ -30,7 +30,6 @@ from anatune.records import Effort, Journal, Kernels, Origin, Pass, ProfileId, o
 from anatune.records.record import COLD, WARM
 from anatune.result import Candidate, Result
 from anatune.search import Search, find_search
-from anatune.workload import Matmul
 from anatune.workload.fused import Fused
 from anatune.workload.maps import Map
 
@@ -65,7 +64,9 @@ def tune(
     was interrupted, by Ctrl-C or a kill, goes on where it stopped; one with a larger budget too.
 
     Args:
-        workload: what `matmul` returns.
+        workload: what `matmul`, `elementwise`, `reduce`, `softmax` or `fused` returns. A `Result` of
+            the first, a `GroupResult` of the others, for which ``search``, ``cache``, ``remote``,
+            ``objective`` and ``database`` are of no effect so far.
         target: "host", a profile's name, the path of a profile file, or a Profile. A kernel for a
             machine whose vector instructions this one lacks is compiled from the model's pick, and
             not run; any other is measured here.

@@ -23,9 +23,9 @@ RANK = {
     "model": 4,
     "codegen": 5,
     "measure": 6,
-    "machine": 7, "records": 7, "result": 7,
+    "machine": 7, "records": 7, "result": 7, "group_result": 7,
     "search": 7.5,
-    "api": 8, "tune": 8, "many": 8.2,
+    "api": 8, "loops": 8, "group": 8, "tune": 8.1, "many": 8.2,
     "graph": 9, "report": 9, "cli": 9.5,
 }  # fmt: skip
 DECIDES = RANK["model"]

@@ -80,8 +80,8 @@ class _Loops:
         narrowed = narrow(value, held, str(w.out_dtype))
         row.store(self.buffers[OUT], self.at(("m", "n"), i, j), u, narrowed)
 
-    def finished(self, value: Any, axis: str, row: Row, where: Any, u: int) -> Any:
-        """What a folded value becomes before it is stored; ``where`` is its place along ``axis``."""
+    def finished(self, value: Any, row: Row, where: Any, u: int) -> Any:
+        """What a folded value becomes before it is stored; ``where`` is its place."""
         w = self.plan.workload
         if not w.finish:
             return value
@@ -152,7 +152,7 @@ class _RowFold(_Loops):
             i = T.bind(start + number)
             partial = _on_stack((plan.unroll, plan.lanes), w.held)
             total = self.folded(partial, i, lambda row, j, u: self.value(row, i, j, u), w.fold)
-            result = self.finished(total, "m", one, i, 0)
+            result = self.finished(total, one, i, 0)
             where = i if self.buffers[OUT].shape else index(0)
             narrowed = narrow(result, w.result_dtype, str(w.out_dtype))
             T.buffer_store(self.buffers[OUT], narrowed, [where])
@@ -206,7 +206,7 @@ class _ColumnFold(_Loops):
                 new = self.value(row, i, j, u)
                 _put(partial, u, lanes, combine(_get(partial, u, lanes), new))
         for u in range(row.vectors):
-            result = self.finished(_get(partial, u, lanes), "n", row, j, u)
+            result = self.finished(_get(partial, u, lanes), row, j, u)
             narrowed = narrow(result, w.result_dtype, str(w.out_dtype))
             row.store(self.buffers[OUT], (j,), u, narrowed)
 
@@ -284,5 +284,3 @@ def _neutral(fold: str, dtype: str) -> float:
 
 def _as(value: Any, held: str, dtype: str) -> Any:
     return value if held == dtype else cast(value, dtype)
-
-

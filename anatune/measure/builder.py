@@ -23,7 +23,8 @@ from anatune.measure.flush import CHAINS, DTYPE, Flush, flushed_bytes
 from anatune.measure.nursery import Cell, Nursery
 from anatune.measure.outcome import Measurement, Outcome
 from anatune.measure.worker import HUNG, Worker, WorkerFailure
-from anatune.plan import CodeTarget, Plan, read_plan
+from anatune.plan import CodeTarget, Plan
+from anatune.plan.read import read_any
 from anatune.workload.dtypes import ELEMENT_BYTES
 
 PATIENCE_S = 60.0
@@ -73,7 +74,7 @@ class Compiler:
         from anatune.codegen.link import is_ours, write_loadable, write_sendable
         from anatune.codegen.target import triple_of
 
-        kernel = self._build(read_plan(plan))
+        kernel = self._build(read_any(plan))
         if is_ours(kernel.plan.target.isa):
             return write_loadable(kernel.executable, Path(stem))
         return write_sendable(kernel.executable, Path(stem), triple_of(kernel.plan.target))

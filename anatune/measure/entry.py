@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from anatune.plan import Estimate, Plan
+from typing import Any
+
+from anatune.plan import Estimate
 
 
 @dataclass(frozen=True)
@@ -16,7 +18,7 @@ class Entry:
         engine: who proposed it: "model", "evolve" or "metaschedule".
     """
 
-    plan: Plan
+    plan: Any  # a Plan or a FusionPlan
     predicted: Estimate | None = field(default=None, compare=False)
     engine: str = field(default="model", compare=False)
 

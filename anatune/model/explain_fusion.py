@@ -31,7 +31,8 @@ def explain_fusion(profile: Profile, found: Sequence[Option], chosen: FusionPlan
     lines += [f"  a barrier: {here.barrier_cycles:.4g} cycles at {CLOCK.show(here.hz)}", "members"]
     for number, (member, (cycles, bound)) in enumerate(zip(chosen.members, estimate.members)):
         lines.append(f"  {number}. {member.plan.workload}: {member.plan}")
-        lines.append(f"     {cycles:.4g} cycles, all threads together; bound by {bound}{_cut(member)}")
+        bounded = f"bound by {bound}{_cut(member)}"
+        lines.append(f"     {cycles:.4g} cycles, all threads together; {bounded}")
     return "\n".join([*lines, *_shares(chosen, estimate)])
 
 
@@ -53,5 +54,3 @@ def _shares(plan: FusionPlan, estimate: FusionEstimate) -> list[str]:
         pieces = ", ".join(f"{p.member}[{p.start}:{p.stop}]" for p in share) or "nothing"
         lines.append(f"  thread {number}: {pieces}: {cycles:.4g} cycles")
     return lines
-
-

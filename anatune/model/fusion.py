@@ -196,7 +196,7 @@ def _cost_of_product(
 def _piece_cycles(
     profile: Profile, member: Member, units: int, busy: int
 ) -> tuple[float, str]:
-    """Cycles of a piece, as the model sees a thread's share of a product ``busy`` times as large."""
+    """Cycles of a piece: a thread's share of a product that is ``busy`` times as large."""
     plan = member.plan
     assert isinstance(plan, GemmPlan)
     w = plan.workload

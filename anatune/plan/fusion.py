@@ -55,7 +55,8 @@ class Member:
     def __post_init__(self) -> None:
         product = isinstance(self.plan, GemmPlan)
         known = ALONG if product else ("",)
-        require(self.along in known, f"along = {self.along!r}: one of {', '.join(map(repr, known))}")
+        why = f"along = {self.along!r}: one of {', '.join(map(repr, known))}"
+        require(self.along in known, why)
 
     @property
     def unit(self) -> int:
@@ -93,7 +94,8 @@ class FusionPlan:
 
     def __post_init__(self) -> None:
         workloads = tuple(member.plan.workload for member in self.members)
-        require(workloads == self.workload.members, "members: not the workload's, one plan for each")
+        why = "members: not the workload's, one plan for each"
+        require(workloads == self.workload.members, why)
         if self.decision is Decision.ONE_BY_ONE:
             require(not self.shares, "shares: none where members run one after the other")
             return
@@ -175,15 +177,14 @@ class FusionEstimate:
 
 
 def _member_plan(fields: dict[str, Any]) -> MemberPlan:
-    kinds: dict[str, Any] = {"gemm": GemmPlan, "map": MapPlan}
-    kind = kinds.get(fields.get("kind", ""))
-    require(kind is not None, f"members: kind = {fields.get('kind')!r}: 'gemm' or 'map'")
-    plan: MemberPlan = kind.from_json(json.dumps(fields))
-    return plan
+    kinds: dict[str, type[MemberPlan]] = {"gemm": GemmPlan, "map": MapPlan}
+    kind = fields.get("kind", "")
+    require(kind in kinds, f"members: kind = {kind!r}: 'gemm' or 'map'")
+    return kinds[kind].from_json(json.dumps(fields))
 
 
 def alone(plan: GemmPlan, along: str) -> GemmPlan:
-    """``plan`` for one worker, in pieces along ``along``: no grid, B packed so that it can be cut."""
+    """``plan`` for one worker, cut along ``along``: no grid, and B packed as pieces need it."""
     return replace(
         plan, grid=ThreadGrid(), b=plan.b if _cuttable(plan, along) else Storage.PACKED
     )

@@ -86,16 +86,19 @@ class Dialect:
     of_sum: bool
     reserved: frozenset[str]
     subscripts: str
+    example: str
 
 
 EPILOGUE = Dialect(
     field="epilogue", bare=(), scalar=False, of_sum=True, reserved=RESERVED,
     subscripts="subscripts are [n], [m] and [m, n]",
+    example="of c such as 'max(c + bias[n], 0)'",
 )  # fmt: skip
 ARRAYS = Dialect(
     field="expression", bare=("m", "n"), scalar=True, of_sum=False,
     reserved=frozenset({OUT, "m", "n", "nan", "inf", *CALLS}),
     subscripts="subscripts are [n], [m], [m, n], and [0] for a single number",
+    example="of arrays such as 'x + bias[n]'",
 )  # fmt: skip
 
 FLOAT64_MAX = (2 - 2**-52) * 2.0**1023
@@ -162,8 +165,7 @@ class _Reader:
             tree = ast.parse(text.strip(), mode="eval").body
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             why = error.msg if isinstance(error, SyntaxError) else type(error).__name__
-            example = "of c such as 'max(c + bias[n], 0)'" if self.dialect.of_sum else "such as 'x + y'"
-            self.refuse(f"{why}; an expression {example}")
+            self.refuse(f"{why}; an expression {self.dialect.example}")
         read = self.checked(self.typed(self.node(tree), self.accumulator))
         if self.dialect.of_sum and not _has_sum(read):
             known = ", ".join(sorted(JOINED))

@@ -1,4 +1,4 @@
-"""What is computed element by element: expressions of arrays, folded or not, and softmax (rank 2)."""
+"""Expressions of arrays, element by element, folded along an axis, and softmax (rank 2)."""
 
 from __future__ import annotations
 
