@@ -44,7 +44,7 @@ MAPS = [
 PRODUCTS = [
     at.matmul(49, 100, 77),
     at.matmul(50, 100, 60, dtype="int8"),
-    at.matmul(50, 100, 60, dtype="bfloat16", epilogue="bias+gelu"),
+    at.matmul(50, 100, 60, dtype="bfloat16", epilogue="bias+relu"),
     at.matmul(1, 33, 65, trans_b=True),
     at.matmul(30, 40, 50, batch=6),
 ]
