@@ -6,7 +6,7 @@ of 10^8 elements on 4 cores, which is memory's speed; sizes are scaled here so t
 the caches: N = 65536 for the first, N = 1000 for the second. The rest are operators of networks that
 do not depend on each other; all ways are timed, and the model's pick is compared with the fastest.
 
-Ways take turns, and ratios are medians of those of each turn.
+Ways take turns, and each one's fastest turn counts: whatever else runs can only slow it down.
 
     python benchmarks/fusion.py                 # minutes
     python benchmarks/fusion.py --quick         # M of 1, 2 and 5, no networks
@@ -31,8 +31,9 @@ from anatune.codegen.link import write_loadable
 from anatune.measure.alone import alone
 from anatune.measure.nursery import Nursery
 from anatune.model.fusion import options
-from anatune.plan.fusion import Decision, FusionPlan, Member, Piece, alone as for_one
 from anatune.plan import GemmPlan
+from anatune.plan.fusion import Decision, FusionPlan, Member, Piece
+from anatune.plan.fusion import alone as for_one
 from anatune.units import TIME
 
 THEIRS = {
@@ -97,7 +98,7 @@ def networks() -> dict[str, at.Fused]:
 
 
 def ways_of(profile: Any, workload: Any, threads: int) -> dict[Decision, FusionPlan]:
-    """A plan for each decision, the model's pick first; one thread's fused plan is one piece each."""
+    """A plan for each decision, the model's pick first; on one thread all are one piece each."""
     found = {plan.decision: plan for plan, _ in options(profile, workload, threads)}
     if Decision.FUSED not in found:
         members = tuple(_for_one(member) for member in found[Decision.ONE_BY_ONE].members)
@@ -138,8 +139,8 @@ def timed(workload: Any, plans: dict[Decision, FusionPlan], threads: int) -> dic
 
 
 def gain(samples: dict[Decision, list[float]], of: Decision, over: Decision) -> float:
-    """How many times faster one way is than another, turn by turn."""
-    return statistics.median(b / a for a, b in zip(samples[of], samples[over]))
+    """How many times faster one way is than another."""
+    return min(samples[over]) / min(samples[of])
 
 
 def experiment(profile: Any, name: str, rows: Sequence[int], threads: int) -> list[dict[str, Any]]:
@@ -151,8 +152,8 @@ def experiment(profile: Any, name: str, rows: Sequence[int], threads: int) -> li
         samples = timed(workload, plans, threads)
         found.append({
             "experiment": name, "m": m, "threads": threads,
-            "fused_s": statistics.median(samples[Decision.FUSED]),
-            "unfused_s": statistics.median(samples[Decision.ONE_BY_ONE]),
+            "fused_s": min(samples[Decision.FUSED]),
+            "unfused_s": min(samples[Decision.ONE_BY_ONE]),
             "gain": gain(samples, Decision.FUSED, Decision.ONE_BY_ONE),
             "theirs": THEIRS[name][m - 1],
         })  # fmt: skip
@@ -165,11 +166,12 @@ def decisions(profile: Any, threads: int) -> list[dict[str, Any]]:
     for name, workload in networks().items():
         plans = ways_of(profile, workload, threads)
         samples = timed(workload, plans, threads)
-        seconds = {d: statistics.median(times) for d, times in samples.items()}
+        seconds = {d: min(times) for d, times in samples.items()}
         pick, fastest = next(iter(plans)), min(seconds, key=lambda d: seconds[d])
         found.append({
             "group": name, "threads": threads, "pick": pick.value, "fastest": fastest.value,
-            "behind": gain(samples, fastest, pick), "gain": gain(samples, pick, Decision.ONE_BY_ONE),
+            "behind": gain(samples, fastest, pick),
+            "gain": gain(samples, pick, Decision.ONE_BY_ONE),
             "seconds": {d.value: s for d, s in seconds.items()},
         })  # fmt: skip
     return found
