@@ -1,5 +1,6 @@
 """Loops of a PrimFunc fused into one: the same results, or the dependence by name."""
 
+# flake8: noqa: F821  (data types in TVMScript's annotations are no names)
 from __future__ import annotations
 
 import numpy as np
