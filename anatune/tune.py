@@ -64,8 +64,8 @@ def tune(
     was interrupted, by Ctrl-C or a kill, goes on where it stopped; one with a larger budget too.
 
     Args:
-        workload: what `matmul`, `elementwise`, `reduce`, `softmax` or `fused` returns; a `Result` for
-            the first, a `GroupResult` for the others, where ``search``, ``cache``, ``remote``,
+        workload: what `matmul`, `elementwise`, `reduce`, `softmax` or `fused` returns; a `Result`
+            for the first, a `GroupResult` for the others, where ``search``, ``cache``, ``remote``,
             ``objective`` and ``database`` are of no effect so far.
         target: "host", a profile's name, the path of a profile file, or a Profile. A kernel for a
             machine whose vector instructions this one lacks is compiled from the model's pick, and

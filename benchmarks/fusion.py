@@ -2,9 +2,10 @@
 
 Two experiments of "Co-optimized kernel generation" (CMU 15-745, 2021) come first, M from 1 to 10:
 two additions of M x N, and an addition of M x N beside sigmoid(exp(x)) of M x N^2. Theirs had rows
-of 10^8 elements on 4 cores, which is memory's speed; sizes are scaled here so that operands stay
-in the caches: N = 65536 for the first, N = 1000 for the second. The rest are operators of networks that
-do not depend on each other; all ways are timed, and the model's pick is compared with the fastest.
+of 10^8 elements on 4 cores, which is memory's speed. Sizes are scaled here, so that operands stay
+in the caches: N = 65536 for the first, N = 1000 for the second. The rest are operators of networks
+that do not depend on each other: all ways are timed, and the model's pick is compared with the
+fastest.
 
 Ways take turns, and each one's fastest turn counts: whatever else runs can only slow it down.
 
