@@ -1,4 +1,4 @@
-"""One plan for a whole family of products: which variants, with which covers, cut where (rank 4)."""
+"""One plan for a family of products: which variants, with which covers, cut where (rank 4)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,6 @@ from anatune.plan import (
     Estimate,
     GemmPlan,
     Interval,
-    Order,
     Region,
     Storage,
 )
