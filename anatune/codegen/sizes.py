@@ -191,7 +191,7 @@ def settled(value: Any) -> Any:
     It would write what a bound variable stands for into every address that depends on it, which
     takes it seconds; LLVM turns the memory into a register.
     """
-    place = T.alloc_buffer((1,), "int64", scope="local")
+    place = T.alloc_buffer((1,), "int64")  # small enough for the stack
     T.buffer_store(place, value, [0])
     return place[0]
 
