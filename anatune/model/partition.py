@@ -25,7 +25,7 @@ mean alone would pay for many good values with a few bad ones."""
 CHOICE_PRICE = 0.004
 """Mean loss that a further choice must save: its code is built, stored and cached as well."""
 
-CUT_PRICE = 1e-4
+CUT_PRICE = 3e-4
 """Mean loss that a further cut must save: a comparison takes a nanosecond of a call of ten
 microseconds, and a range that is cut to pieces says less to its reader."""
 
