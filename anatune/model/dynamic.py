@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from math import inf, prod
@@ -54,6 +54,10 @@ Nothing is measured here, so a plan that the model is less sure of must promise 
 SAME = 0.02
 """Loss that the lack of a size of tile may cost any rest of a cover: less is below what is known of
 a few tiles, which are all that the smallest members have."""
+
+SAME_TWICE = 0.06
+"""The same where both m and n vary: the code then has a tile for each pair of sizes, and seconds
+are what compiling all of them takes."""
 
 TILE_BYTES, VECTOR_BYTES = 400, 36
 """Code of a tile, and of each of its vectors: seen in artefacts for AVX-512."""
@@ -136,25 +140,28 @@ def predict_member(profile: Profile, plan: DynamicPlan, **values: int) -> Estima
     return predict(profile, replace(plan.variant_at(**values), workload=member))
 
 
-def with_covers(profile: Profile, plan: GemmPlan, dims: Iterable[str]) -> GemmPlan:
+def with_covers(profile: Profile, plan: GemmPlan, dims: Collection[str]) -> GemmPlan:
     """``plan`` with tiles of several sizes along those of ``dims`` that are along C."""
     here = machine(profile, plan.grid.threads)
     tile = plan.tile
+    loss = SAME_TWICE if {"m", "n"} <= set(dims) else SAME
     made = []
     if "m" in dims:
         cost = {h: tile_cycles(plan, h, tile.vectors, here) for h in range(1, tile.mr + 1)}
-        made.append(Cover(dim="m", unit=1, tile=tile.mr, pieces=_few_sizes(cost)))
+        pieces = _few_sizes(cost, loss)
+        made.append(Cover(dim="m", unit=1, tile=tile.mr, pieces=pieces))
     if "n" in dims:
         cost = {v: tile_cycles(plan, tile.mr, v, here) for v in range(1, tile.vectors + 1)}
-        made.append(Cover(dim="n", unit=tile.lanes, tile=tile.vectors, pieces=_few_sizes(cost)))
+        pieces = _few_sizes(cost, loss)
+        made.append(Cover(dim="n", unit=tile.lanes, tile=tile.vectors, pieces=pieces))
     return replace(plan, covers=tuple(made))
 
 
-def _few_sizes(cost: Mapping[int, float]) -> tuple[tuple[int, ...], ...]:
+def _few_sizes(cost: Mapping[int, float], most_lost: float) -> tuple[tuple[int, ...], ...]:
     """The cheapest pieces for every rest below two tiles, of as few sizes as cost about the same.
 
-    Sizes are dropped one by one, that first which is missed least, while no rest costs more than
-    `SAME` above what all sizes would cost it.
+    Sizes are dropped one by one, that first which is missed least, while no rest loses more than
+    the share ``most_lost`` of what all sizes would cost it.
     """
     tile = max(cost)
     most = 2 * tile - 1
@@ -172,7 +179,7 @@ def _few_sizes(cost: Mapping[int, float]) -> tuple[tuple[int, ...], ...]:
 
     while removable := kept - {1, tile}:
         least = min(removable, key=loss)
-        if loss(least) > SAME:
+        if loss(least) > most_lost:
             break
         kept.remove(least)
     return tuple(covers(most, {size: cost[size] for size in kept}))
