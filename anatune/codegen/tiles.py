@@ -203,7 +203,7 @@ class Tiles:
             self._each("k", lambda steps: self._each("m", lambda rows: self._a_tile(rows, steps)))
 
     def _a_tile(self, rows: Tile, steps: Tile) -> None:
-        p = steps.number * self.plan.tile.kr
+        p = steps.start - self.spans["k"].start
 
         def emit(first: bool, last: bool) -> None:
             def tile(columns: Tile, row: Row) -> StreamOperands:
@@ -226,7 +226,7 @@ class Tiles:
             self._each("k", lambda steps: self._each("n", lambda cols: self._b_tile(cols, steps)))
 
     def _b_tile(self, columns: Tile, steps: Tile) -> None:
-        row, p = self._row(columns), steps.number * self.plan.tile.kr
+        row, p = self._row(columns), steps.start - self.spans["k"].start
         panel = self._panel(columns)
 
         def emit(first: bool, last: bool) -> None:

@@ -16,7 +16,7 @@ from anatune.model.cover import covers
 from anatune.model.estimate import predict
 from anatune.model.machine import machine
 from anatune.model.partition import Piece, Sampled, choose, crossing, cut
-from anatune.model.work import tile_cycles
+from anatune.model.work import stream_cycles, tile_cycles
 from anatune.plan import (
     CacheBlocks,
     Cover,
@@ -141,7 +141,7 @@ def predict_member(profile: Profile, plan: DynamicPlan, **values: int) -> Estima
 
 
 def with_covers(profile: Profile, plan: GemmPlan, dims: Collection[str]) -> GemmPlan:
-    """``plan`` with tiles of several sizes along those of ``dims`` that are along C."""
+    """``plan`` with tiles of several sizes along those of ``dims`` along which it has tiles."""
     here = machine(profile, plan.grid.threads)
     tile = plan.tile
     loss = SAME_TWICE if {"m", "n"} <= set(dims) else SAME
@@ -154,6 +154,9 @@ def with_covers(profile: Profile, plan: GemmPlan, dims: Collection[str]) -> Gemm
         cost = {v: tile_cycles(plan, tile.mr, v, here) for v in range(1, tile.vectors + 1)}
         pieces = _few_sizes(cost, loss)
         made.append(Cover(dim="n", unit=tile.lanes, tile=tile.vectors, pieces=pieces))
+    if "k" in dims and plan.order.in_registers != "C":
+        cost = {s: stream_cycles(plan, s, here) for s in range(1, tile.kr + 1)}
+        made.append(Cover(dim="k", unit=1, tile=tile.kr, pieces=_few_sizes(cost, loss)))
     return replace(plan, covers=tuple(made))
 
 
@@ -207,8 +210,8 @@ def _choices(
 def _serves(plan: GemmPlan, family: Matmul) -> bool:
     """Whether code of ``plan`` can be made for extents that vary.
 
-    A k that varies has no known edge: neither have tiles along it, nor an A read by groups. Sums
-    that threads share are added up over an n and in parts of a k that are known.
+    A k that varies has no known edge, which an A that is read by groups needs. Sums that threads
+    share are added up over an n and in parts of a k that are known.
     """
     varying = _varying(family)
     if plan.grid.depth > 1 and {"n", "k"} & varying:
@@ -217,7 +220,7 @@ def _serves(plan: GemmPlan, family: Matmul) -> bool:
         return True
     by_groups = plan.multiply.group > 1
     whole = plan.a is Storage.PACKED and plan.b is not Storage.PACKED_ON_FIRST_USE
-    return plan.order.in_registers == "C" and (whole or not by_groups)
+    return whole or not by_groups
 
 
 def _varying(family: Matmul) -> set[str]:

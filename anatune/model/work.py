@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from anatune.model.machine import Machine
 from anatune.model.traffic import Extents
@@ -165,6 +165,18 @@ def tile_cycles(plan: GemmPlan, rows: int, vectors: int, here: Machine) -> float
     return TILE_START_CYCLES + rows * vectors / here.stores + steps * ports
 
 
+def stream_cycles(plan: GemmPlan, steps: int, here: Machine) -> float:
+    """All passes along the product of tiles that keep A or B, so many steps along k of them."""
+    w = plan.workload
+    lengths = (w.m, w.n, steps)
+    tile = replace(plan.tile, kr=steps)
+    pieces = _stream_pieces(tile, plan.multiply, plan.order, lengths, here, 0)
+    return sum(
+        p.count * (STREAM_START_CYCLES + p.turns * _overlapped(p.multiply, p.loads, p.stores))
+        for p in pieces
+    )
+
+
 def _c_tile_starts(plan: GemmPlan, x: Extents, here: Machine) -> float:
     """Start of each tile's loop, and the ports' work on C: prefetched, read if not new, written."""
     touches = (x.k_blocks - 1) / x.k_blocks + plan.prefetch_c
@@ -210,7 +222,7 @@ def _stream_pieces(
             stores=store * sums,
         )
         for count, sums in sides
-        for deep, steps in _parts(k, tile.kr)
+        for deep, steps in _cut(k, tile.kr, "k", covers)
     )
 
 

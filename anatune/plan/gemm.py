@@ -35,7 +35,7 @@ class GemmPlan:
     b: Storage = Storage.IN_PLACE
     prefetch_c: bool = False  # ask for a tile's C before its loop, which hides the way to it
     grid: ThreadGrid = ThreadGrid()
-    covers: tuple[Cover, ...] = ()  # of m, of n: tiles of several sizes instead of one edge tile
+    covers: tuple[Cover, ...] = ()  # of m, n, k: tiles of several sizes instead of one edge tile
 
     def __post_init__(self) -> None:
         t, w = self.tile, self.workload
@@ -65,8 +65,8 @@ class GemmPlan:
             self._check_cover(cover)
 
     def _check_cover(self, cover: Cover) -> None:
-        units = {"m": 1, "n": self.tile.lanes}
-        require(cover.dim in units, f"cover of {cover.dim!r}: of 'm' or of 'n'")
+        units = {"m": 1, "n": self.tile.lanes, "k": 1}
+        require(cover.dim in units, f"cover of {cover.dim!r}: of 'm', 'n' or 'k'")
         right = cover.unit == units[cover.dim]
         whole = cover.unit * cover.tile == self.tile.along(cover.dim)
         why = f"cover of {cover.dim} by {cover.tile} times {cover.unit}: the tile is {self.tile}"

@@ -19,6 +19,10 @@ OPERATIONS: dict[str, Callable[[Any, Any], Any]] = {
 """What extents are made of; all but the difference grow with both, the quotient with the first."""
 
 
+Range = tuple[float, float]
+"""A lower and an upper bound, both included."""
+
+
 class Extent:
     """A `Dim`, or an expression of some: ``49 * b``, ``s + 1``, ``(h + 1) // 2``."""
 
@@ -53,8 +57,12 @@ class Extent:
         raise NotImplementedError
 
     @property
-    def range(self) -> tuple[float, float]:
+    def range(self) -> Range:
         """Bounds that it never leaves; the upper one may be infinite."""
+        return self.within({dim.name: dim.range for dim in self.dims})
+
+    def within(self, ranges: Mapping[str, Range]) -> Range:
+        """Its bounds where those of its dims are these."""
         raise NotImplementedError
 
     def solved(self, is_: Any, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -104,8 +112,11 @@ class Dim(Extent):
         return values[self.name]
 
     @property
-    def range(self) -> tuple[float, float]:
+    def range(self) -> Range:
         return self.low, inf if self.high is None else self.high
+
+    def within(self, ranges: Mapping[str, Range]) -> Range:
+        return ranges[self.name]
 
     def solved(self, is_: Any, values: Mapping[str, Any]) -> dict[str, Any]:
         return {self.name: is_}
@@ -134,9 +145,8 @@ class Compound(Extent):
     def value(self, values: Mapping[str, Any]) -> Any:
         return OPERATIONS[self.op](at(self.left, values), at(self.right, values))
 
-    @property
-    def range(self) -> tuple[float, float]:
-        (a, b), (c, d) = _range(self.left), _range(self.right)
+    def within(self, ranges: Mapping[str, Range]) -> Range:
+        (a, b), (c, d) = (_within(side, ranges) for side in (self.left, self.right))
         if self.op == "-":
             return a - d, b - c
         if self.op == "//":
@@ -207,13 +217,14 @@ def _made(op: str, left: Any, right: Any) -> Any:
         return left
     if op == "+" and left == 0:
         return right
-    positive = op != "//" or _range(right)[0] > 0
+    least = right.range[0] if isinstance(right, Extent) else right
+    positive = op != "//" or least > 0
     require(positive, f"{left}//{right}: the divisor must be above 0", WorkloadError)
     return Compound(op, left, right)
 
 
-def _range(extent: Any) -> tuple[float, float]:
-    return extent.range if isinstance(extent, Extent) else (extent, extent)
+def _within(extent: Any, ranges: Mapping[str, Range]) -> Range:
+    return extent.within(ranges) if isinstance(extent, Extent) else (extent, extent)
 
 
 def _known(extent: Any, values: Mapping[str, Any]) -> Any:
