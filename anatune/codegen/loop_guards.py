@@ -16,6 +16,7 @@ from anatune.codegen.loop_terms import (
     called,
     comparison,
     conjunction,
+    nodes,
     unwrapped,
 )
 from anatune.plan.affine import Affine, Bound, decide
@@ -224,17 +225,11 @@ def open_tests(stmt: Any, scope: Scope) -> Iterator[OpenTest]:
 
 def _of_values(node: Any, scope: Scope) -> Iterator[OpenTest]:
     """Conditions inside the values that a statement computes."""
-    found: list[Any] = []
-
-    def note(expr: Any) -> None:
+    for expr in nodes(node, tirx.Select, Call):
         if isinstance(expr, tirx.Select):
-            found.append(expr.condition)
+            yield from _of_condition(expr.condition, scope)
         elif called(expr, "if_then_else"):
-            found.append(expr.args[0])
-
-    tvm_ffi.structural_walk(node, ((tirx.Select, Call), note), order="pre")
-    for condition in found:
-        yield from _of_condition(condition, scope)
+            yield from _of_condition(expr.args[0], scope)
 
 
 def _of_condition(condition: Any, scope: Scope) -> Iterator[OpenTest]:

@@ -18,7 +18,6 @@ from types import MappingProxyType
 from typing import Any
 
 import tvm
-import tvm_ffi
 from tvm import s_tir, tirx
 
 from anatune.codegen.loop_guards import (
@@ -32,7 +31,7 @@ from anatune.codegen.loop_guards import (
     thread_tag,
     with_body,
 )
-from anatune.codegen.loop_terms import WIDE, Terms
+from anatune.codegen.loop_terms import WIDE, Terms, nodes
 from anatune.plan.affine import Affine, Bound, Cut, Quotient, cut, negated
 from anatune.plan.loops import LeftGuard, LoopCut
 
@@ -265,7 +264,7 @@ def _at_once(loop: Any) -> bool:
     """Whether iterations run at once and each has work enough to choose its piece."""
     if thread_tag(loop).startswith(BLOCK):
         return True
-    return KINDS(loop.kind) == KINDS.PARALLEL and has_loop(loop.body)
+    return KINDS(loop.kind) == KINDS.PARALLEL and bool(nodes(loop.body, tirx.For))
 
 
 def _choice(loop: Any, pieces: list[_Piece], bodies: dict[int, Any]) -> Any | None:
@@ -291,33 +290,19 @@ def _whole(loop: Any) -> str:
         return f"differs between the threads of a block ({tag})"
     if loop.step is not None:
         return "the loop has a step"
-    left: list[Any] = []
-    tvm_ffi.structural_walk(loop.body, (tirx.Break, lambda node: left.append(node)))
-    return "the loop may be left early" if left else ""
-
-
-def has_loop(stmt: Any) -> bool:
-    found: list[Any] = []
-    tvm_ffi.structural_walk(stmt, (tirx.For, lambda loop: found.append(loop)))
-    return bool(found)
+    return "the loop may be left early" if nodes(loop.body, tirx.Break) else ""
 
 
 def defined_in(loop: Any, terms: Terms) -> set[str]:
     """Names of the variables that ``loop`` and its body give values to."""
-    names = {terms.name(loop.loop_var)}
-    note = (
-        (tirx.For, lambda node: names.add(terms.name(node.loop_var))),
-        (tirx.Bind, lambda node: names.add(terms.name(node.var))),
-    )
-    tvm_ffi.structural_walk(loop.body, note)
-    return names
+    loops = [loop, *nodes(loop.body, tirx.For)]
+    names = {terms.name(each.loop_var) for each in loops}
+    return names | {terms.name(each.var) for each in nodes(loop.body, tirx.Bind)}
 
 
 def lowered(func: Any) -> Any:
     """``func`` as plain loops: its schedulable blocks, where it has any, are lowered first."""
-    found: list[Any] = []
-    tvm_ffi.structural_walk(func.body, (s_tir.SBlockRealize, lambda node: found.append(node)))
-    if not found:
+    if not nodes(func.body, s_tir.SBlockRealize):
         return func
     module = tvm.IRModule({ENTRY: func})
     for each in BLOCK_PASSES:

@@ -184,6 +184,13 @@ def comparison(expr: Any, terms: Terms) -> tuple[Affine, ...] | None:
     return tuple(terms.multiplied_out(test) for test in tests)
 
 
+def nodes(root: Any, *kinds: Any) -> list[Any]:
+    """All nodes of ``kinds`` inside ``root``, outermost first."""
+    found: list[Any] = []
+    tvm_ffi.structural_walk(root, (kinds, found.append), order="pre")
+    return found
+
+
 def substituted(node: Any, values: Mapping[int, Any]) -> Any:
     """``node`` with variables replaced, by their hashes."""
 
