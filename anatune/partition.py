@@ -1,4 +1,4 @@
-"""`partition`: loops of a TVM function cut where their conditions change, by predicted cost (rank 8).
+"""`partition`: loops of a TVM function cut where conditions change, by cost (rank 8).
 
     func -> plain loops -> none | peel | cover -> nouns -> estimate of each -> the cheapest
 """
@@ -12,22 +12,20 @@ from typing import TYPE_CHECKING, Any
 from anatune.errors import OptionError, WorkloadError, require
 from anatune.hwprofile import Profile
 from anatune.machine import resolve
-from anatune.model.loops import DEFAULT_EXTENT, best_family, estimate
+from anatune.model.loop_tiles import best_family
+from anatune.model.loops import DEFAULT_EXTENT, estimate
 from anatune.plan.loops import (
     LeftGuard,
     LoopCut,
     LoopEstimate,
     LoopNest,
     PartitionStrategy,
-    TileChoice,
     TileFamily,
 )
 from anatune.units import TIME
 
 if TYPE_CHECKING:
     import tvm
-
-SIZE_BYTES = {"KiB": 1024.0}
 
 
 @dataclass(frozen=True)
@@ -121,7 +119,7 @@ def partition(
         ProfileError: a target that gives no profile.
     """
     from anatune.codegen.loop_analysis import symbols
-    from anatune.codegen.loop_partition import lowered
+    from anatune.codegen.loop_function import lowered
 
     known = ", ".join(repr(s.value) for s in PartitionStrategy)
     valid = strategy is None or strategy in [s.value for s in PartitionStrategy]
@@ -147,7 +145,7 @@ def _variants(func: Any, profile: Profile, sizes: Mapping[str, int], threads: in
     """``func`` under each strategy, the plainest first, so that it wins where none is better."""
     from anatune.codegen.loop_analysis import nest_of
     from anatune.codegen.loop_cover import covered
-    from anatune.codegen.loop_partition import left_guards, partitioned
+    from anatune.codegen.loop_function import left_guards, partitioned
 
     def variant(strategy: PartitionStrategy, made: Any, **facts: Any) -> Variant:
         nest = nest_of(made, sizes, DEFAULT_EXTENT)

@@ -23,7 +23,8 @@ from anatune.codegen.loop_analysis import (
     strides_of,
 )
 from anatune.codegen.loop_guards import sequence, with_body
-from anatune.codegen.loop_partition import KINDS, with_new_body
+from anatune.codegen.loop_function import with_new_body
+from anatune.codegen.loop_partition import KINDS
 from anatune.codegen.loop_terms import Terms, nodes, substituted
 from anatune.plan.loops import Loop, TileChoice, TileFamily
 
@@ -69,7 +70,8 @@ class _Cover:
         """Serial, without conditions, and neighbours in memory are written one after another."""
         if KINDS(loop.kind) != KINDS.SERIAL or loop.step is not None:
             return False
-        if nodes(loop.body, tirx.IfThenElse, tirx.Select, tirx.Ramp) or not independent(loop, self.terms):
+        branches = nodes(loop.body, tirx.IfThenElse, tirx.Select, tirx.Ramp)
+        if branches or not independent(loop, self.terms):
             return False
         name = self.terms.name(loop.loop_var)
         if not all(_steady(inner, name, self.terms) for inner in nodes(loop.body, tirx.For)):

@@ -12,13 +12,10 @@ piece: a launch or a barrier for each range would cost more than the choice.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from types import MappingProxyType
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-import tvm
-from tvm import s_tir, tirx
+from tvm import tirx
 
 from anatune.codegen.loop_guards import (
     BLOCK,
@@ -31,9 +28,9 @@ from anatune.codegen.loop_guards import (
     thread_tag,
     with_body,
 )
-from anatune.codegen.loop_terms import WIDE, Terms, nodes
-from anatune.plan.affine import Affine, Bound, Cut, Quotient, cut, negated
-from anatune.plan.loops import LeftGuard, LoopCut
+from anatune.codegen.loop_terms import WIDE, Terms, nodes, substituted
+from anatune.plan.affine import Affine, Bound, Cut, Quotient, cut, negated, pinned
+from anatune.plan.loops import LoopCut
 
 MOST_BODIES = 64
 """Copies of loop bodies that a partition may add: enough for the corners of two dimensions whose
@@ -41,15 +38,6 @@ four conditions each have loops inside; beyond it, edges keep conditions, the ho
 in being freed of them."""
 
 NOT_AFFINE = "not affine, or it reads memory"
-
-ENTRY = "main"
-
-BLOCK_PASSES = (
-    "LowerCrossThreadReduction", "LowerInitBlock", "PlanAndUpdateBufferAllocationLocation",
-    "ConvertBlocksToOpaque", "UnifyThreadBinding", "CompactBufferAllocation", "LowerMatchBuffer",
-    "LowerOpaqueBlock",
-)  # fmt: skip
-"""TVM's passes from schedulable blocks to plain loops, in the order of its own pipeline."""
 
 KINDS = tirx.ForKind
 
@@ -59,12 +47,13 @@ INTERIOR = "anatune.interior"
 
 @dataclass(frozen=True)
 class _Piece:
-    """A range of a loop, its body, and what is known there."""
+    """A range of a loop, its body, and what is known there; ``value``: of its only turn."""
 
     low: Any
     high: Any
     body: Any
     scope: Scope
+    value: Any = None
 
     @property
     def open_tests(self) -> int:
@@ -107,21 +96,32 @@ class Partitioner:
             return with_body(loop, self.visit(loop.body, inside))
         high = self.terms.analyzer.simplify(loop.min + loop.extent)
         binds: list[Any] = []
-        pieces = self._pieces(loop, loop.body, inside, (loop.min, high), binds)
+        ends = loop.min, high
+        pieces = self._pieces(loop, loop.body, inside, ends, binds)
         if not pieces:
             return None
-        hot = min(pieces, key=lambda piece: piece.open_tests)
-        bodies = {}
-        for piece in sorted(pieces, key=lambda piece: piece.open_tests):
-            bodies[id(piece)] = self.visit(piece.body, piece.scope)
-        if len(pieces) == 1 and not binds:
+        uncut = len(pieces) == 1 and pieces[0].low is ends[0] and pieces[0].high is ends[1]
+        pieces = pieces if uncut else [self._single(loop, piece) for piece in pieces]
+        order = sorted(pieces, key=lambda piece: (piece.value is not None, piece.open_tests))
+        hot = order[0]
+        bodies = {id(piece): self.visit(piece.body, piece.scope) for piece in order}
+        if uncut:
             return with_body(loop, bodies[id(hot)])
         if _at_once(loop):
             self.made.update(str(loop.loop_var < piece.high) for piece in pieces)
             self.made.update(str(loop.loop_var >= piece.low) for piece in pieces)
-            return with_body(loop, sequence([*binds, _choice(loop, pieces, bodies)]))
+            return with_body(loop, sequence([*binds, _choice(loop, pieces, bodies, high)]))
         loops = [self._range(loop, piece, bodies[id(piece)], piece is hot) for piece in pieces]
         return sequence([*binds, *loops])
+
+    def _single(self, loop: Any, piece: _Piece) -> _Piece:
+        """``piece`` with the loop variable put in, where no more than one value is left for it."""
+        value = pinned(self.terms.name(loop.loop_var), piece.scope.facts)
+        if value is None:
+            return piece
+        expr = self.terms.expr(value, str(loop.loop_var.ty.dtype))
+        body = simplified(substituted(piece.body, {hash(loop.loop_var): expr}), piece.scope)
+        return piece if body is None else replace(piece, body=body, value=expr)
 
     def _invariant(self, loop: Any, inside: Scope) -> Affine | None:
         """A condition in the body that no iteration of ``loop`` changes."""
@@ -239,6 +239,10 @@ class Partitioner:
         empty = isinstance(extent, tirx.IntImm) and int(extent.value) <= 0
         if body is None or empty:
             return None
+        if piece.value is not None:
+            runs = piece.low < piece.high
+            self.made.add(str(runs))
+            return body if isinstance(extent, tirx.IntImm) else tirx.IfThenElse(runs, body, None)
         kind = KINDS(loop.kind)
         if kind in (KINDS.VECTORIZED, KINDS.UNROLLED) and not isinstance(extent, tirx.IntImm):
             kind = KINDS.SERIAL
@@ -267,20 +271,16 @@ def _at_once(loop: Any) -> bool:
     return KINDS(loop.kind) == KINDS.PARALLEL and bool(nodes(loop.body, tirx.For))
 
 
-def _choice(loop: Any, pieces: list[_Piece], bodies: dict[int, Any]) -> Any | None:
-    """The piece that an iteration belongs to: the last one that begins at or before it."""
-    whole: Any | None = None
-    for place, piece in enumerate(reversed(pieces)):
+def _choice(loop: Any, pieces: list[_Piece], bodies: dict[int, Any], end: Any) -> Any | None:
+    """The piece that an iteration belongs to; where pieces leave a gap there is nothing to do."""
+    var, rest = loop.loop_var, None
+    starts = [loop.min, *(piece.high for piece in pieces)]
+    for piece, start in reversed(list(zip(pieces, starts[:-1], strict=True))):
         body = bodies[id(piece)]
-        if place == 0:
-            whole = _either(loop.loop_var >= piece.low, body, None) if len(pieces) == 1 else body
-            last_low = piece.low
-            continue
-        if not piece.high.same_as(last_low):
-            whole = None if whole is None else _either(loop.loop_var >= last_low, whole, None)
-        whole = _either(loop.loop_var < piece.high, body, whole)
-        last_low = piece.low
-    return whole
+        if not piece.low.same_as(start):
+            body = _either(var >= piece.low, body, None)
+        rest = body if piece.high.same_as(end) else _either(var < piece.high, body, rest)
+    return rest
 
 
 def _whole(loop: Any) -> str:
@@ -298,51 +298,3 @@ def defined_in(loop: Any, terms: Terms) -> set[str]:
     loops = [loop, *nodes(loop.body, tirx.For)]
     names = {terms.name(each.loop_var) for each in loops}
     return names | {terms.name(each.var) for each in nodes(loop.body, tirx.Bind)}
-
-
-def lowered(func: Any) -> Any:
-    """``func`` as plain loops: its schedulable blocks, where it has any, are lowered first."""
-    if not nodes(func.body, s_tir.SBlockRealize):
-        return func
-    module = tvm.IRModule({ENTRY: func})
-    for each in BLOCK_PASSES:
-        module = getattr(s_tir.transform, each)()(module)
-    return module[ENTRY]
-
-
-def partitioned(func: Any) -> tuple[Any, tuple[LoopCut, ...], tuple[LeftGuard, ...]]:
-    """``func``, of plain loops, with its loops cut; the cuts; and the conditions that are left."""
-    terms = Terms()
-    work = Partitioner(terms)
-    top = Scope(terms, facts=shape_facts(func, terms))
-    body = simplified(func.body, top)
-    body = None if body is None else work.visit(body, top)
-    result = with_new_body(func, body)
-    return result, tuple(work.cuts), tuple(
-        each for each in left_guards(result, work.stuck) if each.condition not in work.made
-    )
-
-
-def shape_facts(func: Any, terms: Terms) -> tuple[Affine, ...]:
-    """That no extent of a parameter is below 0."""
-    shapes = [p.shape for p in func.params if tirx.is_buffer_var(p)]
-    dims = [terms.affine(dim) for shape in shapes for dim in shape]
-    return tuple(dim for dim in dims if dim is not None and dim.terms)
-
-
-def left_guards(func: Any, stuck: Mapping[str, str] = MappingProxyType({})) -> tuple[LeftGuard, ...]:
-    """The conditions of ``func`` that no loop of it settles, each once, with the reason."""
-    terms = Terms()
-    left: dict[str, LeftGuard] = {}
-    for found in open_tests(func.body, Scope(terms, facts=shape_facts(func, terms))):
-        text = str(found.condition)
-        why = stuck.get(text, "no room for more copies of loops" if found.test else NOT_AFFINE)
-        left.setdefault(text, LeftGuard(condition=text, reason=why))
-    return tuple(left.values())
-
-
-def with_new_body(func: Any, body: Any | None) -> Any:
-    """``func`` with ``body``, in which each copy of a loop has variables of its own."""
-    body = tirx.Evaluate(tirx.IntImm("int32", 0)) if body is None else body
-    module = tvm.IRModule({ENTRY: func.with_body(body)})
-    return s_tir.transform.ConvertSSA()(module)[ENTRY]

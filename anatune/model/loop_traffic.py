@@ -25,11 +25,10 @@ def moved(nest: LoopNest, here: Machine) -> dict[str, float]:
     everything = footprint_of_all(works, here.l1.line_bytes)
     inner: tuple[CacheLevel | None, ...] = (here.l1, here.l2, here.l3)
     totals = {}
+    fits = False
     for name, level in zip(LEVELS, inner, strict=True):
-        fits = any(kept is not None and keeps(kept, everything) for kept in inner[: inner.index(level) + 1])
+        fits = fits or (level is not None and keeps(level, everything))
         totals[name] = 0.0 if fits else sum(_into(level, *each, here) for each in works)
-        if level is None:  # what a level that does not exist would give comes from the next one
-            totals[name] = 0.0
     return totals
 
 

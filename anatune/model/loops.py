@@ -1,26 +1,23 @@
-"""Predicted cycles, traffic and energy of any loops, and the tiles that cover them best (rank 4).
+"""Predicted cycles, traffic and energy of any loops, on a CPU or a GPU (rank 4).
 
-T = ((sum_p T_p^q)^(q/q) + T_data^q)^(1/q) + T_starts + T_barriers, with q = `OVERLAP` and ports p:
-arithmetic, loads, stores, conditions, instructions. Traffic is `loop_traffic`'s.
+T = (sum over ports of T_p^q + T_data^q)^(1/q) + T_starts + T_barriers, with q = `OVERLAP`; ports:
+arithmetic, loads, stores, conditions, instructions, sums. Traffic is `loop_traffic`'s.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from functools import cache
-from itertools import combinations
 from math import prod
 
 from anatune.errors import ProfileError, require
 from anatune.hwprofile.profile import Gpu, Profile
-from anatune.model.cover import cheapest_cover
 from anatune.model.energy import ADD_PJ, BYTE_PJ, MULTIPLY_PJ, PJ, static_joules
 from anatune.model.estimate import LINK_SHARE
 from anatune.model.loop_traffic import footprint_of_all, moved
 from anatune.model.machine import Machine, machine
 from anatune.model.work import OVERLAP, STREAM_START_CYCLES
-from anatune.plan.loops import Access, Loop, LoopEstimate, LoopNest, TileChoice, TileFamily, Work
+from anatune.plan.loops import Access, Loop, LoopEstimate, LoopNest, Work
 from anatune.workload.dtypes import ELEMENT_BYTES
 
 CONDITION_CYCLES = 1.0
@@ -32,8 +29,11 @@ ISSUED_PER_CYCLE = 4.0
 LOOP_INSTRUCTIONS = 2.0
 """Instructions of a loop's turn besides its work: the counter, and a compare fused with a jump."""
 
-SHORT_LOOP = 8.0
+SHORT_LOOP = 16.0
 """Turns up to which LLVM unrolls a loop of constant extent whole (its limit is on instructions)."""
+
+MASKING = frozenset({"avx512f", "sve", "sve2", "v"})
+"""LLVM features with which its vectoriser takes conditions along, as masks of whole vectors."""
 
 INTERLEAVED = 4.0
 """Vectors that LLVM's vectoriser takes at once in a loop whose extent is not a constant."""
@@ -75,17 +75,18 @@ def estimate(profile: Profile, nest: LoopNest, threads: int = 1) -> LoopEstimate
         return _on_gpu(profile.gpu, nest)
     require(profile.cores, f"profile {profile.name}: describes no cores", ProfileError)
     here = machine(profile, threads)
-    ports, cycles, barriers = Ports(), 0.0, 0.0
+    masks = bool(MASKING.intersection(profile.target.features))
+    ports, cycles = Ports(), 0.0
     traffic = moved(nest, here)
     data = _data_cycles(traffic, here)
     total = sum(prod(loop.turns for loop in loops) for loops, _ in nest.works()) or 1.0
     for loops, work in nest.works():
         share = 1 / min(threads, _parallel(loops))
-        mine = ports_of(loops, work, here)
+        mine = ports_of(loops, work, here, masks)
         ports += mine
         waits = data * prod(loop.turns for loop in loops) / total
         cycles += share * (_overlapped(mine.overlapped, waits) + mine.starts)
-    barriers = sum(_barriers(part, here) for part in nest.body if isinstance(part, Loop))
+    barriers: float = sum(_barriers(part, here) for part in nest.body if isinstance(part, Loop))
     named = {f.name: getattr(ports, f.name) for f in fields(ports)}
     named |= {"data": data, "barriers": barriers}
     seconds = (cycles + barriers) / here.hz
@@ -99,14 +100,20 @@ def estimate(profile: Profile, nest: LoopNest, threads: int = 1) -> LoopEstimate
     )
 
 
-def ports_of(loops: tuple[Loop, ...], work: Work, here: Machine) -> Ports:
-    """What the ports have to do for one statement, all its turns."""
+def ports_of(
+    loops: tuple[Loop, ...], work: Work, here: Machine, masks: bool = False
+) -> Ports:
+    """What the ports have to do for one statement, all its turns.
+
+    Conditions that become ``masks`` of vectors are arithmetic like any other.
+    """
     turns = prod(loop.turns for loop in loops)
-    along, per_turn = vectors(loops, work, here)
-    arithmetic = work.operations * turns * per_turn
+    along, per_turn = vectors(loops, work, here, masks)
+    masked = work.guards if along is not None else 0
+    arithmetic = (work.operations + masked) * turns * per_turn
     loads = sum(_times(a, loops, along, per_turn) for a in work.accesses if not a.writes)
     stores = sum(_times(a, loops, along, per_turn) for a in work.accesses if a.writes)
-    conditions = work.guards * turns
+    conditions = (work.guards - masked) * turns
     runs = [loop for loop in loops if loop.kind not in ("vectorized", "unrolled")]
     running = [loop for loop in runs if not (loop.fixed and loop.turns <= SHORT_LOOP)]
     jumps = prod(loop.turns for loop in running) * (per_turn if along in running else 1.0)
@@ -123,20 +130,27 @@ def ports_of(loops: tuple[Loop, ...], work: Work, here: Machine) -> Ports:
     )
 
 
-def vectors(loops: tuple[Loop, ...], work: Work, here: Machine) -> tuple[Loop | None, float]:
+def vectors(
+    loops: tuple[Loop, ...], work: Work, here: Machine, masks: bool = False
+) -> tuple[Loop | None, float]:
     """The loop that vectors lie along, and vector instructions for each of its turns.
 
-    Ours where the code says so; else the innermost loop that LLVM does not unroll, if its turns are
-    independent, hold no condition, and go through memory element by element.
+    Ours where the code says so, unless a condition makes TVM take it apart; else the innermost loop
+    that LLVM does not unroll, if its turns are independent, go through memory element by element,
+    and hold no condition, or one that becomes a mask.
     """
     lanes = here.core.lanes(ELEMENT_BYTES.get(work.dtype, 4))
     stated = [loop for loop in loops if loop.kind == "vectorized"]
+    if stated and (work.guards or _has_guards(stated[-1])):
+        return None, 1.0
     if stated:
         return stated[-1], pieces(int(stated[-1].turns), lanes) / stated[-1].turns
     kept = [loop for loop in loops if not (loop.fixed and loop.turns <= SHORT_LOOP)]
-    if not kept or not kept[-1].independent or work.guards or _has_guards(kept[-1]):
+    if not kept or not kept[-1].independent:
         return None, 1.0
     along = kept[-1]
+    if _has_guards(along) and not masks:
+        return None, 1.0
     if any(a.strides is None or abs(a.stride(along.name) or 0) > 1 for a in work.accesses):
         return None, 1.0
     at_once = lanes * INTERLEAVED
@@ -148,51 +162,6 @@ def vectors(loops: tuple[Loop, ...], work: Work, here: Machine) -> tuple[Loop | 
 def pieces(size: int, lanes: int) -> int:
     """Vector instructions for ``size`` elements: whole vectors, and halves of halves of one."""
     return size // lanes + (size % lanes).bit_count()
-
-
-def best_family(profile: Profile, choice: TileChoice) -> TileFamily:
-    """The tile sizes that cover a loop at the least predicted cost.
-
-    A constant extent: exactly, by dynamic programming. One that is known at call time only: the
-    best of all sets of powers of two up to four vectors, over the remainders that a likely extent
-    and its next neighbours leave, all of them equally likely.
-    """
-    here = machine(profile, 1)
-    bytes_ = max((ELEMENT_BYTES.get(w.dtype, 4) for _, w in choice.works), default=4)
-    lanes = here.core.lanes(bytes_)
-    most = int(lanes * INTERLEAVED)
-    sizes = [s for s in (1 << p for p in range(most.bit_length())) if s <= most]
-    cost = {size: tile_cycles(choice, size, here) for size in sizes}
-    if choice.extent is not None:
-        whole = max(0, choice.extent // most - 1)
-        rest = cheapest_cover(choice.extent - whole * most, cost)
-        return TileFamily(sizes=(most,) * whole + rest)
-    likely = max(1, int(choice.likely))
-    extents = range(likely, likely + most)
-    families = [
-        (*sorted(some, reverse=True), 1) for n in range(len(sizes)) for some in combinations(sizes[1:], n)
-    ]
-    best = min(families, key=lambda f: (sum(_chain(e, f, cost) for e in extents), len(f)))
-    return TileFamily(sizes=best)
-
-
-def tile_cycles(choice: TileChoice, size: int, here: Machine) -> float:
-    """Cycles of one tile of ``size`` turns of the loop, and of the jump to the next one."""
-    total = LOOP_INSTRUCTIONS / ISSUED_PER_CYCLE
-    for loops, work in choice.works:
-        tile = Loop(name=choice.loop, turns=float(size), fixed=True, independent=True,
-                    kind="vectorized" if size > 1 else "unrolled")  # fmt: skip
-        total += ports_of((tile, *loops), work, here).overlapped
-    return total
-
-
-def _chain(extent: int, family: tuple[int, ...], cost: Mapping[int, float]) -> float:
-    """Cycles of as many of the largest tiles as fit, then of the next: each size is a loop."""
-    total = 0.0
-    for size in family:
-        count, extent = divmod(extent, size)
-        total += count * cost[size] + STREAM_START_CYCLES * (count > 0) + 1.0 / ISSUED_PER_CYCLE
-    return total
 
 
 def _times(access: Access, loops: tuple[Loop, ...], along: Loop | None, per_turn: float) -> float:
@@ -293,4 +262,5 @@ def _overlapped(*cycles: float) -> float:
     largest = max(cycles)
     if not largest:
         return 0.0
-    return largest * float(sum((c / largest) ** OVERLAP for c in cycles)) ** (1 / OVERLAP)
+    total: float = largest * sum((c / largest) ** OVERLAP for c in cycles) ** (1 / OVERLAP)
+    return total

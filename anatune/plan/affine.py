@@ -171,7 +171,7 @@ def decide(condition: Affine, bounds: Iterable[Bound], facts: Iterable[Affine]) 
 
 
 def _loosest_last(facts: Iterable[Affine]) -> list[Affine]:
-    """Of facts with the same terms, the one with the smallest constant, which says most, is last."""
+    """Of facts with the same terms, the smallest constant, which says most, comes last."""
     return sorted(facts, key=lambda fact: -fact.tightened.constant)
 
 
@@ -191,3 +191,14 @@ def _follows(
             return False
         condition = lower
     return False
+
+
+def pinned(name: str, facts: Iterable[Affine]) -> Affine | None:
+    """The one value that ``facts``, each at least 0, leave for ``name``; None: there are more.
+
+    i - L >= 0 and U - i >= 0 with L = U.
+    """
+    known = [fact.tightened for fact in facts if abs(fact.tightened.coefficient(name)) == 1]
+    lows = [fact.without(name) * -1 for fact in known if fact.coefficient(name) == 1]
+    lasts = {fact.without(name) for fact in known if fact.coefficient(name) == -1}
+    return next((low for low in lows if low in lasts), None)
