@@ -17,7 +17,6 @@ from anatune.plan.loops import LeftGuard, LoopCut
 
 NO_ROOM = "in an edge: no room for more copies of loops"
 
-
 ENTRY = "main"
 
 BLOCK_PASSES = (
@@ -26,6 +25,7 @@ BLOCK_PASSES = (
     "LowerOpaqueBlock",
 )  # fmt: skip
 """TVM's passes from schedulable blocks to plain loops, in the order of its own pipeline."""
+
 
 def lowered(func: Any) -> Any:
     """``func`` as plain loops: its schedulable blocks, where it has any, are lowered first."""
