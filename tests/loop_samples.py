@@ -136,3 +136,39 @@ def fixed(a: T.handle, b: T.handle):
                         B[i, j * 8 + jj] = A[i, j * 8 + jj]
                     else:
                         B[i, j * 8 + jj] = T.float32(0)
+
+
+@T.prim_func
+def with_sums(a: T.handle, b: T.handle):
+    """An array of its own in each row, a while loop, and buffers that may be one."""
+    T.func_attr({"global_symbol": "main"})
+    n = T.int64()
+    m = T.int64()
+    A = T.match_buffer(a, (n, m), "float32", align=4)
+    B = T.match_buffer(b, (n, m), "float32", align=4)
+    for i in range(n):
+        total = T.alloc_buffer((1,), "float32", scope="local")
+        total[0] = T.float32(0)
+        for j in range(m):
+            if i > 1 and j < m - 1:
+                total[0] = total[0] + A[i, j]
+        left = T.alloc_buffer((1,), "int64", scope="local")
+        left[0] = m - T.int64(1)
+        while left[0] >= T.int64(0):
+            if i < n - 1:
+                B[i, left[0]] = total[0]
+            else:
+                B[i, left[0]] = A[i, left[0]]
+            left[0] = left[0] - T.int64(1)
+
+
+@T.prim_func
+def left_early(a: T.handle, b: T.handle):
+    T.func_attr({"global_symbol": "main", "tirx.noalias": True})
+    n = T.int64()
+    A = T.match_buffer(a, (n,), "float32", align=4)
+    B = T.match_buffer(b, (n,), "float32", align=4)
+    for i in range(n):
+        if i > 5:
+            break
+        B[i] = A[i]

@@ -27,7 +27,8 @@ ONE = [(n,) for n in (1, 2, 3, 7, 8, 9, 15, 16, 17, 33, 130)]
 TWO = [(n, m) for n in (1, 2, 3, 16, 17) for m in (1, 2, 5, 16, 67)]
 CASES = {
     "shifted": ONE, "saved_rows": ONE, "chosen": ONE,
-    "stencil": TWO, "unrolled_stencil": TWO, "parallel_rows": TWO, "fixed": [(100, 37)],
+    "stencil": TWO, "unrolled_stencil": TWO, "parallel_rows": TWO,
+    "with_sums": TWO, "left_early": ONE, "fixed": [(100, 37)],
 }  # fmt: skip
 
 
@@ -110,6 +111,18 @@ def test_conditions_that_stay_say_why():
     assert [guard.condition for guard in left] == ["A[i] > T.float32(0.5)"]
     assert "reads memory" in left[0].reason
     assert {cut.at for cut in cuts} == {"before the loop"}  # of n > 9, and of i*i < 40 in j
+
+
+def test_a_loop_that_may_be_left_early_stays_whole():
+    _, cuts, left = partitioned(samples.left_early)
+    assert not cuts
+    assert [guard.reason for guard in left] == ["a turn or the loop may be left early"]
+
+
+def test_buffers_that_may_be_one_are_not_covered():
+    peeled = partitioned(samples.shifted)[0]
+    assert coverable(peeled)
+    assert not coverable(peeled.without_attr("tirx.noalias"))
 
 
 def test_gpu_blocks_choose_and_threads_keep_their_condition():

@@ -30,7 +30,12 @@ from anatune.plan.loops import Loop, TileChoice, TileFamily
 
 
 def coverable(func: Any) -> list[Any]:
-    """The loops of ``func`` that tiles may cover, in order; none is inside another."""
+    """The loops of ``func`` that tiles may cover, in order; none is inside another.
+
+    None at all where two buffers may share memory: which turns are independent is then not known.
+    """
+    if not dict(func.attrs or {}).get("tirx.noalias") or nodes(func.body, tirx.DeclBuffer):
+        return []
     cover = _Cover({}, Terms())
     cover.visit(func.body)
     return cover.found

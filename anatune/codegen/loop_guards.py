@@ -143,7 +143,8 @@ def simplified(stmt: Any, scope: Scope) -> Any | None:
         body = simplified(stmt.body, scope)
         return None if body is None else tirx.AttrStmt(stmt.node, stmt.attr_key, stmt.value, body)
     if isinstance(stmt, tirx.While):
-        return stmt
+        body = simplified(stmt.body, scope)
+        return stmt if body is None else tirx.While(folded(stmt.condition, scope), body)
     if isinstance(stmt, tirx.Evaluate) and isinstance(stmt.value, tirx.IntImm):
         return None
     return folded(stmt, scope)

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tvm import tirx
+from tvm.ir import Call
 
 from anatune.codegen.loop_guards import (
     BLOCK,
@@ -28,7 +29,7 @@ from anatune.codegen.loop_guards import (
     thread_tag,
     with_body,
 )
-from anatune.codegen.loop_terms import WIDE, Terms, nodes, substituted
+from anatune.codegen.loop_terms import WIDE, Terms, called, nodes, substituted
 from anatune.plan.affine import Affine, Bound, Cut, Quotient, cut, negated, pinned
 from anatune.plan.loops import LoopCut
 
@@ -38,6 +39,9 @@ four conditions each have loops inside; beyond it, edges keep conditions, the ho
 in being freed of them."""
 
 NOT_AFFINE = "not affine, or it reads memory"
+
+LEAVES = ("break_loop", "continue_loop")
+"""TVM's operators that end a loop, or one of its turns."""
 
 KINDS = tirx.ForKind
 
@@ -82,6 +86,8 @@ class Partitioner:
         if isinstance(stmt, tirx.AttrStmt):
             body = self.visit(stmt.body, scope)
             return tirx.AttrStmt(stmt.node, stmt.attr_key, stmt.value, body)
+        if isinstance(stmt, tirx.While):
+            return tirx.While(stmt.condition, self.visit(stmt.body, scope))
         return self._loop(stmt, scope) if isinstance(stmt, tirx.For) else stmt
 
     def _loop(self, loop: Any, scope: Scope) -> Any:
@@ -290,7 +296,10 @@ def _whole(loop: Any) -> str:
         return f"differs between the threads of a block ({tag})"
     if loop.step is not None:
         return "the loop has a step"
-    return "the loop may be left early" if nodes(loop.body, tirx.Break) else ""
+    early = nodes(loop.body, tirx.Break, tirx.Continue) or any(
+        called(call, name) for call in nodes(loop.body, Call) for name in LEAVES
+    )
+    return "a turn or the loop may be left early" if early else ""
 
 
 def defined_in(loop: Any, terms: Terms) -> set[str]:
