@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from anatune.hwprofile import Profile, profiles
     from anatune.machine import detect, load_profile
     from anatune.many import tune_many
+    from anatune.partition import partition
     from anatune.plan import Estimate, GemmPlan
     from anatune.records import Store
     from anatune.result import Result
@@ -47,6 +48,7 @@ _HOME = {
     "load": "anatune.codegen.library",
     "load_profile": "anatune.machine",
     "matmul": "anatune.workload",
+    "partition": "anatune.partition",
     "plan": "anatune.api",
     "predict": "anatune.api",
     "profiles": "anatune.hwprofile",
