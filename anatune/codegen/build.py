@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import signal
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,9 @@ import tvm
 
 from anatune.codegen.gemm import lower_gemm
 from anatune.codegen.call import ENTRY
-from anatune.codegen.library import PLAN_SYMBOL
-from anatune.codegen.link import export_library
+from anatune.codegen.external import linked_with
+from anatune.codegen.library import PLAN_SYMBOL, Code
+from anatune.codegen.link import export_library, write_loadable
 from anatune.codegen.scheduled import scheduled
 from anatune.codegen.target import tvm_target
 from anatune.errors import BuildError, OptionError, last_line, require
@@ -41,7 +44,18 @@ class Kernel:
 
     def function(self, name: str = ENTRY) -> Any:
         """A compiled function; made callable on first use, which needs the machine it is for."""
-        return self.executable[name]
+        return (self._linked if self.objects else self.executable)[name]
+
+    @property
+    def objects(self) -> tuple[Path, ...]:
+        """What its code must be linked with: an external micro-kernel."""
+        return linked_with(self.plan)
+
+    @cached_property
+    def _linked(self) -> Any:
+        with tempfile.TemporaryDirectory(prefix="anatune-") as folder:
+            file = write_loadable(self.executable, Path(folder) / "kernel", self.objects)
+            return Code.of(file).load()
 
     def source(self, kind: str = "tir") -> str:
         """The kernel as text: "tir", "llvm" (IR after optimisation) or "asm".
@@ -64,7 +78,7 @@ class Kernel:
         """
         path = Path(path)
         isa, note = self.plan.target.isa, self.plan.to_json()
-        export_library(self.executable, path, isa, PLAN_SYMBOL, note)
+        export_library(self.executable, path, isa, PLAN_SYMBOL, note, self.objects)
         return path
 
 

@@ -156,7 +156,7 @@ class _Thread:
             self.packed["B"] = self.buffers["packed_b"]
         if plan.a is Storage.PACKED:
             panels = -(-min(blocks.mc, plan.thread_rows) // tile.mr)
-            shape = (panels, groups, tile.mr * g)
+            shape = (panels, groups + plan.slack_steps, tile.mr * g)
             self.packed["A"] = T.alloc_buffer(shape, stored(plan.multiply.a))
         if plan.keeps_sums_apart and plan.grid.depth == 1:
             rows = plan.thread_extent("m")

@@ -10,6 +10,7 @@ from tvm import tirx
 from tvm.tirx.script import builder as T
 
 from anatune.codegen.arithmetic import GROUP_DTYPE, accumulate
+from anatune.codegen.external import call, imported_code
 from anatune.codegen.micro_kernel import (
     StreamOperands,
     Tail,
@@ -22,7 +23,7 @@ from anatune.codegen.packing import Panel, Source, group_of
 from anatune.codegen.results import Results
 from anatune.codegen.span import Span
 from anatune.codegen.vectors import Row, index
-from anatune.plan import GemmPlan, Storage
+from anatune.plan import ExternalKernel, GemmPlan, Storage
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,9 @@ class Tiles:
         i, j, k = self._i(ir), self._j(jr), self.spans["k"]
         g, whole_row = plan.multiply.group, self._row(plan.tile.nr)
         panel = self._panel(jr, j)
+        if plan.micro_kernel is not None and (height, width) == (plan.tile.mr, plan.tile.nr):
+            self._external_tile(plan.micro_kernel, ir, i, panel, j)
+            return
 
         def start(u: int) -> Any:
             if plan.offset_a and panel is not None:
@@ -127,6 +131,26 @@ class Tiles:
         if tail is None and g > 1:
             groups = tirx.floordiv(k.length + (g - 1), g)
         emit_with_c_in_registers(height, row, groups, plan.workload.accumulator, operands, tail)
+
+    def _external_tile(
+        self, kernel: ExternalKernel, ir: Any, i: Any, panel: Panel | None, j: Any
+    ) -> None:
+        """A whole tile by an external micro-kernel, in C itself or beside it."""
+        assert panel is not None
+        k, tile = self.spans["k"], self.plan.tile
+        a = T.address_of(self.packed["A"][ir, index(0), index(0)])
+        b = T.address_of(panel.buffer[panel.element(index(0), 0)])
+        with imported_code(kernel):
+            if self.plan.sums_go_to_c:
+                c, more = self.results.address(i, j), k.start > self.thread["k"].start
+                call(kernel, k.length, a, b, c, self.plan.workload.output.leading, more)
+                return
+            dtype = self.plan.workload.accumulator
+            beside = T.alloc_buffer((tile.mr, tile.nr), dtype, scope="local")
+            c = T.address_of(beside[index(0), index(0)])
+            call(kernel, k.length, a, b, c, tile.nr, index(0))
+        row = self._row(tile.nr)
+        self._put_away(i, tile.mr, j, row, lambda x, u: row.load(beside, (x, index(0)), u))
 
     def _tail(self, i: Any, groups: Any) -> Tail | None:
         """The incomplete group at the end of k of an A that is read in place."""

@@ -1,6 +1,7 @@
 """Decisions as data: what the model hands to code generation, nothing of TVM inside (rank 3)."""
 
 from anatune.plan.arithmetic import ARITHMETIC, Arithmetic, arithmetics
+from anatune.plan.external import ExternalKernel, KernelCost, ThroughputModel
 from anatune.plan.gemm import Estimate, GemmPlan
 from anatune.plan.nouns import (
     VECTOR_FEATURES,
@@ -21,13 +22,16 @@ __all__ = [
     "CacheBlocks",
     "CodeTarget",
     "Estimate",
+    "ExternalKernel",
     "GemmPlan",
+    "KernelCost",
     "MicroTile",
     "Order",
     "Plan",
     "SchedulePlan",
     "Storage",
     "ThreadGrid",
+    "ThroughputModel",
     "arithmetics",
     "read_plan",
 ]
