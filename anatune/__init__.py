@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from anatune.api import explain, plan, predict, rank, why_not
     from anatune.codegen.library import load
+    from anatune.codegen.tensorize import kernel_object, tensorize
     from anatune.errors import AnatuneError
     from anatune.external import register_microkernel
     from anatune.hwprofile import Profile, profiles
@@ -48,6 +49,7 @@ _HOME = {
     "detect": "anatune.machine",
     "explain": "anatune.api",
     "forget_microkernel": "anatune.plan.registered",
+    "kernel_object": "anatune.codegen.tensorize",
     "load": "anatune.codegen.library",
     "load_profile": "anatune.machine",
     "matmul": "anatune.workload",
@@ -57,6 +59,7 @@ _HOME = {
     "profiles": "anatune.hwprofile",
     "rank": "anatune.api",
     "register_microkernel": "anatune.external",
+    "tensorize": "anatune.codegen.tensorize",
     "tune": "anatune.tune",
     "tune_many": "anatune.many",
     "why_not": "anatune.api",

@@ -16,7 +16,7 @@ from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script import builder as T
 
 from anatune.codegen.call import ENTRY
-from anatune.codegen.link import write_loadable
+from anatune.codegen.link import link_shared, write_loadable
 from anatune.codegen.target import tvm_target
 from anatune.codegen.vectors import INDEX, index
 from anatune.errors import BuildError, CacheError, require
@@ -87,6 +87,20 @@ def imported_code(kernel: ExternalKernel) -> Iterator[None]:
         yield
 
 
+def address(buffer: Any, *where: Any) -> Any:
+    """Where an element of ``buffer`` lies, for a call that may reach all of the buffer from there.
+
+    By `access_ptr`: TVM cuts arrays down to the elements that it sees used, and `address_of` would
+    show it but one.
+    """
+    offset, size = index(0), index(1)
+    for place in reversed(range(len(where))):
+        stride = buffer.strides[place] if buffer.strides else size
+        offset = offset + tirx.Cast(INDEX, tirx.convert(where[place])) * stride
+        size = size * buffer.shape[place]
+    return buffer.access_ptr("rw", offset=offset)
+
+
 def call(
     kernel: ExternalKernel, steps: Any, a: Any, b: Any, c: Any, row: Any, accumulate: Any
 ) -> None:
@@ -121,3 +135,19 @@ def write_trial(kernel: ExternalKernel, target: CodeTarget, stem: Path) -> str:
     except Exception as error:  # TVM raises many classes, all of them about this kernel
         raise BuildError(str(error).strip().splitlines()[-1]) from error
     return write_loadable(executable, stem, objects_of(kernel))
+
+
+def share_code(kernel: ExternalKernel) -> Path:
+    """A shared library of the object of ``kernel``, kept beside it, for code compiled in memory.
+
+    Raises:
+        BuildError: the code is gone, or there is no linker.
+    """
+    code = code_file(kernel)
+    library = code.with_suffix(".so")
+    if not library.exists():
+        with tempfile.TemporaryDirectory(dir=code.parent) as folder:
+            made = Path(folder) / library.name
+            link_shared([code], made)
+            os.replace(made, library)
+    return library

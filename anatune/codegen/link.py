@@ -58,6 +58,13 @@ def _share(linker: str, stem: Path, objects: Sequence[Path]) -> None:
     _run([linker, "-shared", "-o", f"{stem}.so", f"{stem}.o", *others])
 
 
+def link_shared(objects: Sequence[Path], made: Path) -> None:
+    """Write the shared library ``made`` of ``objects``. Raises BuildError where that fails."""
+    linker = shutil.which("ld") or shutil.which("ld.lld")
+    require(linker, NO_LINKER, BuildError)
+    _run([str(linker), "-shared", "-o", str(made), *map(str, objects)])
+
+
 def write_sendable(
     executable: Any, stem: Path, triple: str, objects: Sequence[Path] = ()
 ) -> str:

@@ -98,10 +98,6 @@ class Results:
         else:
             row.prefetch(self.buffers["c"], self.c_at(i, j), u)
 
-    def address(self, i: Any, j: Any) -> Any:
-        """Where an element of C lies."""
-        return T.address_of(self.buffers["c"][self.c_at(i, j)])
-
     def add_up(self) -> None:
         """C from the sums of all slices of k."""
         plan, w = self.plan, self.plan.workload

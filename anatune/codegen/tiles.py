@@ -10,7 +10,7 @@ from tvm import tirx
 from tvm.tirx.script import builder as T
 
 from anatune.codegen.arithmetic import GROUP_DTYPE, accumulate
-from anatune.codegen.external import call, imported_code
+from anatune.codegen.external import address, call, imported_code
 from anatune.codegen.micro_kernel import (
     StreamOperands,
     Tail,
@@ -138,16 +138,17 @@ class Tiles:
         """A whole tile by an external micro-kernel, in C itself or beside it."""
         assert panel is not None
         k, tile = self.spans["k"], self.plan.tile
-        a = T.address_of(self.packed["A"][ir, index(0), index(0)])
-        b = T.address_of(panel.buffer[panel.element(index(0), 0)])
+        a = address(self.packed["A"], ir, index(0), index(0))
+        b = address(panel.buffer, *panel.element(index(0), 0))
         with imported_code(kernel):
             if self.plan.sums_go_to_c:
-                c, more = self.results.address(i, j), k.start > self.thread["k"].start
+                c = address(self.results.buffers["c"], *self.results.c_at(i, j))
+                more = k.start > self.thread["k"].start
                 call(kernel, k.length, a, b, c, self.plan.workload.output.leading, more)
                 return
             dtype = self.plan.workload.accumulator
             beside = T.alloc_buffer((tile.mr, tile.nr), dtype, scope="local")
-            c = T.address_of(beside[index(0), index(0)])
+            c = address(beside, index(0), index(0))
             call(kernel, k.length, a, b, c, tile.nr, index(0))
         row = self._row(tile.nr)
         self._put_away(i, tile.mr, j, row, lambda x, u: row.load(beside, (x, index(0)), u))
