@@ -1,4 +1,4 @@
-"""Registering a micro-kernel that somebody else wrote: compile, verify, measure, compete (rank 8)."""
+"""Registering somebody else's micro-kernel: compile, verify, measure, have it compete (rank 8)."""
 
 from __future__ import annotations
 

@@ -35,11 +35,9 @@ WRONG = {
     "k = 3, ldc = 17, accumulate = 1: c[": "if (k == 3 && ldc == 17 && accumulate) c[1] = 7;",
     "died of SIGSEGV": "*(volatile int *)16 = 1;",
     "writes outside its tile, in row 1, column 16": "if (ldc > 16) c[ldc + 16] = 0;",
-    "writes outside its tile, 1 elements before it": "c[-1] = 0;",
     "writes to its operands": "((float *)a)[0] = 0;",
     "state reads_ahead_steps": "volatile float x = b[k * 16];",
     "died: ": "__builtin_trap();",
-    "exit status 3": "extern void _exit(int); _exit(3);",
     "no answer in": "for (;;) __asm__ volatile (\"\");",
 }
 """Part of what the user is told -> what a kernel does besides its work."""

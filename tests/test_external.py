@@ -13,6 +13,7 @@ from foreign_code import LLVM, MR, NR, WRONG, has_tools, right
 import anatune as at
 from anatune.errors import AnatuneError, BuildError, IllegalPlan, OptionError, VerificationError
 from anatune.plan import CacheBlocks, CodeTarget, GemmPlan, MicroTile, Storage, ThreadGrid
+from anatune.plan.registered import remember
 
 pytest.importorskip("tvm")
 pytestmark = pytest.mark.skipif(not has_tools(), reason="needs a C compiler and binutils")
@@ -53,6 +54,32 @@ def register(here):
     return registered
 
 
+@pytest.fixture(scope="module")
+def once(here):
+    """The usual kernel, verified once for all tests, and its code."""
+    from anatune.codegen.external import code_file
+
+    kernel = at.register_microkernel(
+        name="mine", source=right(), symbol="tile", mr=MR, nr=NR, cost=CHEAP, target=here
+    )
+    return kernel, code_file(kernel).read_bytes()
+
+
+@pytest.fixture
+def mine(once):
+    """Has the usual kernel compete, in this test's own cache."""
+    from anatune.codegen.external import keep_code
+
+    kernel, code = once
+
+    def known(cost=CHEAP):
+        keep_code(code, kernel.form)
+        remember(replace(kernel, cost=cost.cost))
+        return replace(kernel, cost=cost.cost)
+
+    return known
+
+
 def plan_with(kernel, here, w, **changes) -> GemmPlan:
     lanes = min(16, here.core.lanes(4))
     given = dict(
@@ -80,8 +107,8 @@ def check_plan(plan: GemmPlan) -> None:
     assert_close(plan, values, arrays["out"], is_exact(plan.workload))
 
 
-def test_plans_with_it_compute_what_they_should(register, here):
-    kernel = register()
+def test_plans_with_it_compute_what_they_should(mine, here):
+    kernel = mine()
     for w, changes in (
         (at.matmul(37, 77, 101), {}),
         (at.matmul(4, 16, 1), {}),
@@ -143,13 +170,11 @@ def test_what_reads_ahead_may_say_so(register, here):
     check_plan(plan)
 
 
-
-
 @pytest.mark.parametrize(
     ("changes", "error", "told"),
     [
         ({"source": "void tile( {"}, BuildError, "error"),
-        ({"source": LLVM.replace("fmul", "fmull"), "symbol": "two_rows"}, VerificationError, "built"),
+        ({"source": LLVM.replace("mul", "mull"), "symbol": "two_rows"}, VerificationError, "built"),
         ({"symbol": "tiles"}, VerificationError, "tiles"),
         ({"isa": "sparc"}, OptionError, "isa = 'sparc': this machine is"),
         ({"features": ("no-such",)}, OptionError, "this machine lacks no-such"),
@@ -168,8 +193,8 @@ def test_refusals_name_what_is_wrong(register, changes, error, told):
     assert told in str(refused.value) and "\n" not in str(refused.value)
 
 
-def test_it_is_for_no_other_machine(register, here):
-    kernel = register()
+def test_it_is_for_no_other_machine(mine, here):
+    kernel = mine()
     other = CodeTarget(isa="riscv64", mcpu="generic-rv64", features=kernel.features)
     plan = plan_with(kernel, here, at.matmul(9, 33, 7))
     with pytest.raises(IllegalPlan, match="the target is riscv64"):
@@ -180,10 +205,10 @@ def test_it_is_for_no_other_machine(register, here):
         replace(plan, tile=replace(plan.tile, mr=5))
 
 
-def test_what_is_cheap_wins_and_is_right(register, here):
+def test_what_is_cheap_wins_and_is_right(mine, here):
     w = at.matmul(61, 70, 33)
     before = at.plan(w, here, threads=1)
-    kernel = register(cost=CHEAP)
+    kernel = mine(CHEAP)
     plan = at.plan(w, here, threads=1)
     assert plan.micro_kernel == kernel and before.micro_kernel is None
     assert at.rank(w, here, threads=1)[0][0].micro_kernel == kernel
@@ -194,13 +219,13 @@ def test_what_is_cheap_wins_and_is_right(register, here):
     assert "external micro-kernel mine (4x16 float32" in result.explain()
 
 
-def test_what_is_dear_loses(register, here):
+def test_what_is_dear_loses(mine, here):
     w = at.matmul(61, 70, 33)
     before = at.plan(w, here, threads=1)
-    register(cost=DEAR)
+    mine(DEAR)
     assert at.plan(w, here, threads=1) == before
     at.forget_microkernel("mine")
-    register(cost=CHEAP)
+    mine(CHEAP)
     at.forget_microkernel("mine")
     assert at.plan(w, here, threads=1) == before
 
@@ -212,9 +237,9 @@ def test_it_is_timed_where_no_cost_is_given(register, here):
     assert kernel.cost.origin == "measurements at registration"
 
 
-def test_exported_it_needs_nothing_else(register, here, tmp_path, monkeypatch):
+def test_exported_it_needs_nothing_else(mine, here, tmp_path, monkeypatch):
     w = at.matmul(61, 70, 33)
-    register(cost=CHEAP)
+    mine(CHEAP)
     result = at.tune(w, here, threads=1, budget=0)
     file = result.export(tmp_path / "kernel.so")
     monkeypatch.setenv("ANATUNE_CACHE_DIR", str(tmp_path / "elsewhere"))
@@ -225,29 +250,29 @@ def test_exported_it_needs_nothing_else(register, here, tmp_path, monkeypatch):
     assert loaded.plan.micro_kernel.name == "mine"
 
 
-def test_code_that_is_gone_is_named(register, here, tmp_path, monkeypatch):
+def test_code_that_is_gone_is_named(mine, here, tmp_path, monkeypatch):
     from anatune.codegen.build import build
 
-    plan = plan_with(register(), here, at.matmul(9, 33, 7))
+    plan = plan_with(mine(), here, at.matmul(9, 33, 7))
     monkeypatch.setenv("ANATUNE_CACHE_DIR", str(tmp_path / "elsewhere"))
     with pytest.raises(BuildError, match="its code is not on this machine; register it here"):
         build(plan)
 
 
-def test_records_know_who_competed(register, here):
+def test_records_know_who_competed(mine, here):
     from anatune.records import ProfileId
 
     alone = ProfileId.of(here)
-    register()
+    mine()
     both = ProfileId.of(here)
-    register(cost=DEAR)
+    mine(DEAR)
     assert len({alone.hash, both.hash, ProfileId.of(here).hash}) == 3
     at.forget_microkernel("mine")
     assert ProfileId.of(here) == alone
 
 
-def test_forgetting_names_who_is_there(register):
-    register()
+def test_forgetting_names_who_is_there(mine):
+    mine()
     with pytest.raises(AnatuneError, match="registered are 'mine'"):
         at.forget_microkernel("yours")
 
@@ -262,5 +287,3 @@ def test_a_kernel_of_blis(register, here):
     )  # fmt: skip
     check_plan(plan_with(kernel, here, at.matmul(37, 77, 101)))
     check_plan(plan_with(kernel, here, at.matmul(37, 77, 101, constant_b=True)))
-
-

@@ -41,15 +41,11 @@ class Kernel:
     plan: Plan
     ir: tvm.IRModule
     executable: Any
+    objects: tuple[Path, ...] = ()  # that its code is linked with: an external micro-kernel's
 
     def function(self, name: str = ENTRY) -> Any:
         """A compiled function; made callable on first use, which needs the machine it is for."""
         return (self._linked if self.objects else self.executable)[name]
-
-    @property
-    def objects(self) -> tuple[Path, ...]:
-        """What its code must be linked with: an external micro-kernel."""
-        return linked_with(self.plan)
 
     @cached_property
     def _linked(self) -> Any:
@@ -88,14 +84,14 @@ def build(plan: Plan) -> Kernel:
     Raises:
         BuildError: TVM or LLVM refused, with the last line of what they said.
     """
-    target = tvm_target(plan.target)
+    target, objects = tvm_target(plan.target), linked_with(plan)
     try:
         module, config = _lowered(plan)
         with interrupts_wait(), tvm.transform.PassContext(config=config):
             executable = tvm.compile(module, target=target)
     except Exception as error:  # TVM raises many classes, all of them about this plan
         raise BuildError(f"{plan}: {last_line(error) or type(error).__name__}") from error
-    return Kernel(plan, module, executable)
+    return Kernel(plan, module, executable, objects)
 
 
 def _lowered(plan: Plan) -> tuple[tvm.IRModule, dict[str, Any]]:

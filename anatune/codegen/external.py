@@ -26,6 +26,18 @@ from anatune.plan import CodeTarget, ExternalKernel, Plan
 SUFFIX = {"object": ".o", "llvm": ".ll"}
 """Ends of names of kept code, by its form."""
 
+DECLARED = "declare void @{symbol}(i64, ptr, ptr, ptr, i64, i32)"
+
+CALLED = """\
+define void @anatune_{symbol}(i32 %k, ptr %a, ptr %b, ptr %c, i32 %ldc, i32 %more) alwaysinline {{
+  %steps = sext i32 %k to i64
+  %row = sext i32 %ldc to i64
+  call void @{symbol}(i64 %steps, ptr %a, ptr %b, ptr %c, i64 %row, i32 %more)
+  ret void }}
+"""
+"""What TIR calls: TVM hands integers over in 32 bits wherever it finds that their values fit, and
+leaves the upper half of a register to chance."""
+
 TILES_IN_TURN = 4
 """Tiles of C that a trial's calls go through in turn: none waits for what the last one stored."""
 
@@ -80,11 +92,15 @@ def objects_of(kernel: ExternalKernel) -> tuple[Path, ...]:
 @contextlib.contextmanager
 def imported_code(kernel: ExternalKernel) -> Iterator[None]:
     """The scope in which `call` may be used, once in a module."""
-    if kernel.form != "llvm":
+    inside = kernel.form == "llvm"
+    code = code_file(kernel).read_text(encoding="utf-8") if inside else _of(kernel, DECLARED)
+    text = code + "\n" + _of(kernel, CALLED)
+    with T.attr(0, "pragma_import_llvm", text):
         yield
-        return
-    with T.attr(0, "pragma_import_llvm", code_file(kernel).read_text(encoding="utf-8")):
-        yield
+
+
+def _of(kernel: ExternalKernel, text: str) -> str:
+    return text.format(symbol=kernel.symbol)
 
 
 def address(buffer: Any, *where: Any) -> Any:
@@ -105,10 +121,8 @@ def call(
     kernel: ExternalKernel, steps: Any, a: Any, b: Any, c: Any, row: Any, accumulate: Any
 ) -> None:
     """Emit a call: ``steps`` along k, panels and tile by address, ``row`` elements between rows."""
-    accumulate = tirx.Cast("int32", accumulate)
-    sizes = tirx.Cast(INDEX, steps), tirx.Cast(INDEX, row)
-    extern = T.call_extern("void", kernel.symbol, sizes[0], a, b, c, sizes[1], accumulate)
-    T.evaluate(extern)
+    k, ldc, more = (tirx.Cast("int32", tirx.convert(x)) for x in (steps, row, accumulate))
+    T.evaluate(T.call_extern("void", f"anatune_{kernel.symbol}", k, a, b, c, ldc, more))
 
 
 def write_trial(kernel: ExternalKernel, target: CodeTarget, stem: Path) -> str:
@@ -128,8 +142,8 @@ def write_trial(kernel: ExternalKernel, target: CodeTarget, stem: Path) -> str:
             repeats, k, a, b, c, ldc, accumulate, apart = (T.arg(x, T.int64()) for x in names)
             with imported_code(kernel), T.serial(0, repeats) as number:
                 here = c + tirx.floormod(number, index(TILES_IN_TURN)) * apart
-                address = [T.reinterpret("handle", x) for x in (a, b, here)]
-                call(kernel, k, *address, ldc, accumulate)
+                x, y, tile = (T.reinterpret("handle", place) for place in (a, b, here))
+                call(kernel, k, x, y, tile, ldc, accumulate)
     try:
         executable = tvm.compile(tvm.IRModule({ENTRY: builder.get()}), target=tvm_target(target))
     except Exception as error:  # TVM raises many classes, all of them about this kernel

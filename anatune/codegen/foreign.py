@@ -1,5 +1,4 @@
-"""From what a user has (C, LLVM's language, an object, an archive) to a micro-kernel's code (rank 5).
-"""
+"""From C, LLVM's language, objects and archives to a micro-kernel's code (rank 5)."""
 
 from __future__ import annotations
 
@@ -52,17 +51,16 @@ def code_of(
         BuildError: no compiler or linker, or what it said.
     """
     path = _path(source)
-    if path is None:
-        text = str(source)
-        if LLVM_TEXT.search(text):
-            return text.encode(), "llvm"
-        return _object(_compiled, text, symbol, features, flags, link), "object"
-    if path.suffix == ".ll":
-        return path.read_bytes(), "llvm"
-    if path.suffix == ".c":
-        where = ("-I", str(path.parent))
-        return _object(_compiled, path.read_text(), symbol, features, (*where, *flags), link), "object"
-    return _linked(symbol, [path, *map(Path, link)]), "object"
+    others = [Path(file) for file in link]
+    if path is not None and path.suffix in (".o", ".a"):
+        return _linked(symbol, [path, *others]), "object"
+    text = str(source) if path is None else path.read_text(encoding="utf-8")
+    if path.suffix == ".ll" if path is not None else LLVM_TEXT.search(text):
+        return text.encode(), "llvm"
+    where = () if path is None else ("-I", str(path.parent))
+    with tempfile.TemporaryDirectory(prefix="anatune-") as folder:
+        made = _compiled(text, Path(folder), features, (*where, *flags))
+        return _linked(symbol, [made, *others]), "object"
 
 
 def _path(source: Source) -> Path | None:
@@ -78,12 +76,6 @@ def _path(source: Source) -> Path | None:
     )
     require(path.is_file(), f"source = {str(source)!r}: no such file", OptionError)
     return path
-
-
-def _object(compiled, text, symbol, features, flags, link) -> bytes:  # type: ignore[no-untyped-def]
-    with tempfile.TemporaryDirectory(prefix="anatune-") as folder:
-        made = compiled(text, Path(folder), features, flags)
-        return _linked(symbol, [made, *map(Path, link)])
 
 
 def _compiled(text: str, folder: Path, features: Sequence[str], flags: Sequence[str]) -> Path:

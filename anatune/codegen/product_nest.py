@@ -70,6 +70,8 @@ def _descend(stmt: Any, loops: list[Loop]) -> Any:
     while isinstance(stmt, tirx.For):
         if stmt.thread_binding is not None:
             raise NoMatch(f"loop {stmt.loop_var.name} runs on threads of a GPU")
+        if stmt.step is not None and not _is(stmt.step, 1):
+            raise NoMatch(f"loop {stmt.loop_var.name} goes in steps of {stmt.step}")
         loops.append(Loop(stmt.loop_var, stmt.min, stmt.extent))
         stmt = stmt.body
     return stmt
@@ -201,6 +203,10 @@ def _check_first(condition: Any, nest: ProductNest) -> None:
         if isinstance(term, tirx.EQ) and loop.var.same_as(term.a)
         and tvm_ffi.structural_equal(term.b, loop.start)
     ]  # fmt: skip
-    longer = [x for x in nest.steps if not (isinstance(x.extent, tirx.IntImm) and x.extent == 1)]
+    longer = [x for x in nest.steps if not _is(x.extent, 1)]
     if len(first) != len(terms) or not all(loop in first for loop in longer):
         raise NoMatch(f"{nest.store.buffer.name} is set where {condition}, not before its sum")
+
+
+def _is(value: Any, number: int) -> bool:
+    return isinstance(value, tirx.IntImm) and int(value.value) == number

@@ -217,7 +217,7 @@ class _Tiling:
         self, value: Any, batch: list[tuple[Any, Any]], across: _Fused, steps: _Fused,
         first: Any, size: Any, panel: Any, where: tuple[Any, ...],
     ) -> None:  # fmt: skip
-        """``panel[*where]`` filled with ``value`` for ``size`` rows or columns from ``first`` on."""
+        """``panel[*where]`` filled with ``value`` of ``size`` rows or columns from ``first`` on."""
         with T.serial(0, steps.extent) as p, T.serial(0, size) as x:
             places = [*batch, *across.values(first + x), *steps.values(p)]
             T.buffer_store(panel, _put(value, places), [*where, p, x])

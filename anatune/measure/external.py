@@ -1,4 +1,4 @@
-"""A foreign micro-kernel before it counts: verified and timed in a process that may die (rank 6)."""
+"""A foreign micro-kernel before it counts: verified and timed where it may crash (rank 6)."""
 
 from __future__ import annotations
 

@@ -46,17 +46,19 @@ class Trial:
     def check(self, path: str, k: int, ldc: int, accumulate: bool) -> str:
         """Call it once; "" or what it did wrong."""
         kernel = self.kernel
-        a, b = (self._panel(width, k, seed) for seed, width in enumerate((kernel.mr, kernel.nr)))
+        a, b = self._panel(kernel.mr, k, 0), self._panel(kernel.nr, k, 1)
         span = (kernel.mr - 1) * ldc + kernel.nr
         memory = np.full(span + 2 * AROUND + 1, 3, a.dtype)  # 3: no sum of a fresh tile by chance
         c = _tile(memory, kernel, ldc)
-        before = _numbers(c.shape, kernel.dtype, k, 2) if accumulate else _unread(kernel.dtype)
+        before = _numbers(c.shape, kernel.dtype, k, 2) if accumulate else _unread(c)
         c[...] = before
         kept, inputs = memory.copy(), (a.copy(), b.copy())
         main = load_module(path)["main"]
         main(1, k, a.ctypes.data, b.ctypes.data, c.ctypes.data, ldc, int(accumulate), 0)
         wide = "float64" if is_float(kernel.dtype) else "int64"
-        right = a.astype(wide).T @ b.astype(wide) + (before.astype(wide) if accumulate else 0)
+        right = a.astype(wide).T @ b.astype(wide)
+        if accumulate:
+            right += before.astype(wide)
         if not all(np.array_equal(x, y) for x, y in zip((a, b), inputs)):
             return "writes to its operands"
         wrong = np.argwhere(c != right.astype(a.dtype))
@@ -70,7 +72,7 @@ class Trial:
     def seconds(self, path: str, steps: int) -> float:
         """Of one call: the fastest of some batches, panels and tiles in the nearest cache."""
         kernel = self.kernel
-        a, b = (self._panel(width, steps, seed) for seed, width in enumerate((kernel.mr, kernel.nr)))
+        a, b = self._panel(kernel.mr, steps, 0), self._panel(kernel.nr, steps, 1)
         tile = kernel.mr * kernel.nr
         c = np.zeros(TILES_IN_TURN * tile, a.dtype)
         pin_threads()
@@ -115,9 +117,9 @@ def _numbers(shape: tuple[int, ...], dtype: str, k: int, seed: int) -> np.ndarra
     return generator.integers(-(1 << bits), (1 << bits) + 1, shape).astype(dtype)
 
 
-def _unread(dtype: str) -> float:
+def _unread(c: np.ndarray) -> np.ndarray:
     """What spoils every sum of a kernel that reads what it is to overwrite."""
-    return np.nan if is_float(dtype) else -1
+    return np.full_like(c, np.nan if is_float(str(c.dtype)) else -1)
 
 
 def _where(place: int, kernel: ExternalKernel, ldc: int) -> str:

@@ -1,4 +1,4 @@
-"""What tiles cost that an external micro-kernel computes, and what `explain` says of it (rank 4)."""
+"""Tiles that an external micro-kernel computes, and what `explain` says of them (rank 4)."""
 
 from __future__ import annotations
 

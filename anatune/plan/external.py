@@ -1,16 +1,16 @@
-"""A micro-kernel that somebody else wrote, as data: what it computes, where it runs, its cost (rank 3).
+"""A micro-kernel that somebody else wrote, as data: what it computes, where, at what cost (rank 3).
 
 Its code is not here: it lies by its hash in the folder of `codegen.external`, so that plans stay
 small, two plans with equal kernels are equal, and a kernel that was changed is another one.
 
 The convention, of which ``symbol`` is the name in C::
 
-    void f(int64_t k, const T *a, const T *b, S *c, int64_t ldc, int32_t accumulate);
+    void f(int64_t k, const T *a, const T *b, T *c, int64_t ldc, int32_t accumulate);
 
-``a`` is a packed micro-panel [k][mr] and ``b`` one [k][nr]; ``c`` has mr rows of nr elements, ``ldc``
-elements from one row to the next. It becomes a b, or with ``accumulate`` c + a b, for every k from
-1 on. Nothing outside of the tile is touched. A panel begins at a multiple of the largest power of
-two that divides its rows' bytes, up to 64; c at any element. What else a kernel wants (strides,
+``a`` is a packed micro-panel [k][mr] and ``b`` one [k][nr]; ``c`` has mr rows of nr elements, from
+one row to the next ``ldc`` of them. It becomes a b, or with ``accumulate`` c + a b, for every k
+from 1 on. Nothing outside of the tile is touched. A panel begins at a multiple of the largest power
+of two that divides its rows' bytes, up to 64; c at any element. What else a kernel wants (strides,
 scalars, a context) is an adapter's to give, a few lines of C.
 """
 
