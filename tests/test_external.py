@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import subprocess
 from dataclasses import replace
 from glob import glob
@@ -95,6 +96,7 @@ def check_plan(plan: GemmPlan) -> None:
     from products import assert_close, is_exact, run, tensors, whole_numbers
 
     from anatune.codegen.build import build
+    from anatune.codegen.operands import Slot, packed_b
 
     kernel, values = build(plan), whole_numbers(plan.workload)
     arrays = {n: np.zeros(t.shape or (1,), t.dtype) for n, t in tensors(plan.workload).items()}
@@ -102,7 +104,7 @@ def check_plan(plan: GemmPlan) -> None:
         array[...] = np.reshape(values[name], array.shape)
     packed = None
     if plan.b is Storage.PACKED_AHEAD:
-        packed = np.zeros(plan.packed_ahead_shape, plan.multiply.b)
+        packed = Slot("packed_b", packed_b(plan)).new()
     run(plan, kernel.function, arrays, packed)
     assert_close(plan, values, arrays["out"], is_exact(plan.workload))
 
@@ -275,6 +277,20 @@ def test_forgetting_names_who_is_there(mine):
     mine()
     with pytest.raises(AnatuneError, match="registered are 'mine'"):
         at.forget_microkernel("yours")
+
+
+def test_an_object_of_another_machine(register, tmp_path):
+    import tvm
+    from tvm import te
+
+    other = "aarch64" if platform.machine() in ("x86_64", "AMD64") else "x86_64"
+    x = te.placeholder((4,), "float32")
+    func = te.create_prim_func([x, te.compute((4,), lambda i: x[i] + x[i])])
+    target = {"kind": "llvm", "mtriple": f"{other}-unknown-linux-gnu"}
+    made = tvm.compile(tvm.IRModule({"tile": func}), target=tvm.target.Target(target))
+    made.mod.write_to_file(str(tmp_path / "k.o"), "o")
+    with pytest.raises(BuildError, match="^ld: "):
+        register(source=tmp_path / "k.o")
 
 
 @pytest.mark.skipif(not BLIS, reason="needs BLIS's archive: libblis-openmp-dev")

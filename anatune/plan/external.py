@@ -10,8 +10,9 @@ The convention, of which ``symbol`` is the name in C::
 ``a`` is a packed micro-panel [k][mr] and ``b`` one [k][nr]; ``c`` has mr rows of nr elements, from
 one row to the next ``ldc`` of them. It becomes a b, or with ``accumulate`` c + a b, for every k
 from 1 on. Nothing outside of the tile is touched. A panel begins at a multiple of the largest power
-of two that divides its rows' bytes, up to 64; c at any element. What else a kernel wants (strides,
-scalars, a context) is an adapter's to give, a few lines of C.
+of two that divides its rows' bytes, up to 64 (so must a B packed ahead, where somebody calls the
+bare module); c at any element. What else a kernel wants (strides, scalars, a context) is an
+adapter's to give, a few lines of C.
 """
 
 from __future__ import annotations
