@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
-from foreign_code import MR, NR, has_tools, right
+from foreign_code import LLVM, MR, NR, has_tools, right
 
 import anatune as at
 from anatune.errors import OptionError, WorkloadError
@@ -101,6 +101,22 @@ def test_blocks_with_what_follows_them(kernel):
     out = run(func, x, y, np.zeros((batch, m, n), "f4"))
     np.testing.assert_array_equal(out, (x @ y) ** 2)
     assert calls(func) == 4
+
+
+@pytest.mark.parametrize("source", ["C", "LLVM"])
+def test_two_products_in_one_function(kernel, here, source):
+    if source == "LLVM":
+        kernel = at.register_microkernel(
+            name="two", source=LLVM, symbol="two_rows", mr=2, nr=16, cost=COST, target=here
+        )
+        at.forget_microkernel("two")
+    a, b, c = (te.placeholder(s, "float32") for s in ((9, 5), (5, 21), (21, 18)))
+    t, s = te.reduce_axis((0, 5), "t"), te.reduce_axis((0, 21), "s")
+    first = te.compute((9, 21), lambda i, j: te.sum(a[i, t.var] * b[t.var, j], axis=t))
+    last = te.compute((9, 18), lambda i, j: te.sum(first[i, s.var] * c[s.var, j], axis=s))
+    func = at.tensorize(te.create_prim_func([a, b, c, last]), kernel)
+    x, y, z = whole((9, 5)), whole((5, 21), 1), whole((21, 18), 2)
+    np.testing.assert_array_equal(run(func, x, y, z, np.zeros((9, 18), "f4")), x @ y @ z)
 
 
 def test_a_convolution(kernel):

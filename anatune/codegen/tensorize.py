@@ -39,8 +39,9 @@ def tensorize(func: Any, kernel: ExternalKernel | str) -> Any:
     Found by structure: any names, any order of loops, transposed or strided operands, batches, sums
     over several loops (convolutions), extents that the tile does not divide. Both operands are
     packed into panels; sums go straight to C where its rows hold columns side by side. What remains
-    of the function is as it was. The kernel's code is known to this process from then on, so that
-    ``tvm.compile`` finds it; to export, link with `kernel_object`.
+    of the function is as it was; the new loops run on one thread. The kernel's code is known to
+    this process from then on, so that ``tvm.compile`` finds it; to export, link with
+    `kernel_object`.
 
     Args:
         func: a `tvm.tirx.PrimFunc`, of plain loops or of blocks that nobody has scheduled.
