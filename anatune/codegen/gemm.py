@@ -161,7 +161,7 @@ class _Thread:
         elif plan.b is Storage.PACKED_AHEAD:
             self.packed["B"] = self.buffers["packed_b"]
         if plan.a is Storage.PACKED:
-            shape = (self.sizes.tiles("m"), groups, tile.mr * g)
+            shape = (self.sizes.tiles("m"), groups + plan.slack_steps, tile.mr * g)
             self.packed["A"] = T.alloc_buffer(shape, stored(plan.multiply.a))
         if self.sizes.keeps_sums_apart and plan.grid.depth == 1:
             rows, columns = self.place.spans["m"].length, self.place.spans["n"].length

@@ -79,6 +79,12 @@ class Sizes:
         return settled(tirx.max(blocks_units, index(1)) * unit)  # a thread may have nothing to do
 
     @property
+    def leading_of_c(self) -> Any:
+        """Elements from one row of C to the next."""
+        given = self.plan.workload.output
+        return given.leading if self.is_fixed("n") or not given.compact else self.extent("n")
+
+    @property
     def one_product(self) -> bool:
         """Whether arrays have no axis for a batch."""
         return self.is_fixed("batch") and self.plan.workload.batch == 1

@@ -10,6 +10,7 @@ from tvm import tirx
 from tvm.tirx.script import builder as T
 
 from anatune.codegen.arithmetic import GROUP_DTYPE, accumulate
+from anatune.codegen.external import address, call, imported_code
 from anatune.codegen.micro_kernel import (
     StreamOperands,
     Tail,
@@ -23,7 +24,7 @@ from anatune.codegen.results import Results
 from anatune.codegen.sizes import Covered, Sizes
 from anatune.codegen.span import Span, Tile
 from anatune.codegen.vectors import Row, index
-from anatune.plan import GemmPlan, Storage
+from anatune.plan import ExternalKernel, GemmPlan, Storage
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,10 @@ class Tiles:
         i, height, k = rows.start, rows.size, self.spans["k"]
         j, g, whole_row = columns.start, plan.multiply.group, Row(plan.tile.nr, plan.tile.lanes)
         panel = self._panel(columns)
+        whole = (height, columns.size) == (plan.tile.mr, plan.tile.nr) and columns.last is None
+        if plan.micro_kernel is not None and whole:
+            self._external_tile(plan.micro_kernel, rows, columns, panel)
+            return
 
         def start(u: int) -> Any:
             if plan.offset_a and panel is not None:
@@ -149,6 +154,28 @@ class Tiles:
         if tail is None and g > 1:
             groups = tirx.floordiv(k.length + (g - 1), g)
         emit_with_c_in_registers(height, row, groups, plan.workload.accumulator, operands, tail)
+
+    def _external_tile(
+        self, kernel: ExternalKernel, rows: Tile, columns: Tile, panel: Panel | None
+    ) -> None:
+        """A whole tile by an external micro-kernel, in C itself or beside it."""
+        assert panel is not None
+        k, tile = self.spans["k"], self.plan.tile
+        i, j = rows.start, columns.start
+        a = address(self.packed["A"], rows.number, index(0), index(0))
+        b = address(panel.buffer, *panel.element(index(0), 0))
+        with imported_code(kernel):
+            if self.plan.sums_go_to_c:
+                c = address(self.results.buffers["c"], *self.results.c_at(i, j))
+                more = k.start > self.thread["k"].start
+                call(kernel, k.length, a, b, c, self.sizes.leading_of_c, more)
+                return
+            dtype = self.plan.workload.accumulator
+            beside = T.alloc_buffer((tile.mr, tile.nr), dtype, scope="local")
+            c = address(beside, index(0), index(0))
+            call(kernel, k.length, a, b, c, tile.nr, index(0))
+        row = self._row(columns)
+        self._put_away(i, tile.mr, j, row, lambda x, u: row.load(beside, (x, index(0)), u))
 
     def _tail(self, i: Any, groups: Any) -> Tail | None:
         """The incomplete group at the end of k of an A that is read in place."""
