@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +44,15 @@ from anatune.report.turns import Entrant, take_turns
 LIBRARIES = ("numpy", "mkl", "blis", "torch", "onnxruntime")
 """All that compute products on a CPU; TVM's untuned loops run as `TVM_DYNAMIC` where asked for."""
 
-NEAR = 1.1
-"""Times the best library's time in some heat: who is within it at one value runs at all values."""
+NEAR = 1.25
+"""Times the best library's time: a library within it in some heat runs at all values."""
+
+ALIKE = 1.03
+"""Times another setting's time: closer settings of a library are not told apart."""
+
+CHECKED_FLOPS = 5e8
+"""Largest member for which every setting of every library is checked: the reference takes longer
+than the heat beyond."""
 
 EXCESS_SEEN_TWICE = 0.08
 """A step that is further off is timed anew in other memory, and the second time counts."""
@@ -57,6 +65,10 @@ result = at.tune(at.matmul({m}, {n}, {k}, batch={batch}), threads={threads})
 print(json.dumps([time.perf_counter() - start, result.code_bytes]))
 """
 """What a user writes, timed."""
+
+
+Times = dict[str, float]
+"""Seconds by the name of a library's setting."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +127,35 @@ def timed_build(case: Case) -> tuple[float, int]:
     require(done.returncode == 0, f"{line}: in a new process: {said}", BuildError)
     seconds, code_bytes = json.loads(done.stdout)
     return seconds, code_bytes
+
+
+def worth_running(heats: Sequence[Times], libraries: dict[str, str]) -> set[str]:
+    """The settings that are to run at all values: of each library that was near the best in some
+    heat, the one that is fastest on the whole, and others where they beat it.
+
+    Args:
+        libraries: the library of each setting.
+    """
+    best = [min(heat.values(), default=math.inf) for heat in heats]
+    kept: set[str] = set()
+    for library in set(libraries.values()):
+        own = [{n: s for n, s in heat.items() if libraries[n] == library} for heat in heats]
+        if not any(o and min(o.values()) <= NEAR * b for o, b in zip(own, best)):
+            continue
+        chosen = {min(set().union(*own), key=partial(_on_the_whole, own))}
+        for times in own:
+            fastest = min(times, key=lambda name: times[name], default=None)
+            at_hand = min((times[n] for n in chosen if n in times), default=math.inf)
+            if fastest is not None and times[fastest] * ALIKE < at_hand:
+                chosen.add(fastest)
+        kept |= chosen
+    return kept
+
+
+def _on_the_whole(heats: Sequence[Times], name: str) -> tuple[int, float]:
+    """Smallest for the setting that was timed most often, and of these for the fastest."""
+    logs = [math.log(heat[name]) for heat in heats if name in heat]
+    return -len(logs), sum(logs)
 
 
 @dataclass
@@ -182,18 +223,19 @@ class _Field:
         )
         found, self._row.left_out = find(request, terms.libraries)
         every = [self._rival(choice) for choices in found.values() for choice in choices]
-        near: set[str] = set()
+        heats: list[Times] = []
         for value in heat_values(line):
             terms.tell(f"heats: {len(every)} settings of libraries, {line.dim} = {value}")
             member = line.member(value)
-            running = {r.name: e for r in every if (e := r.entrant(member, True)).batch}
+            check = member.flops <= CHECKED_FLOPS
+            running = {r.name: e for r in every if (e := r.entrant(member, check)).batch}
             take_turns(list(running.values()), HEAT_ROUNDS, common.BATCH_S, patience=HOPELESS)
-            times = {name: e.seconds for name, e in running.items() if e.seconds}
-            best_s = min(times.values(), default=math.inf)
-            near |= {name for name, seconds in times.items() if seconds <= NEAR * best_s}
-        self._rivals = [rival for rival in every if rival.name in near]
+            heats.append({name: e.seconds for name, e in running.items() if e.seconds})
+        libraries = {rival.name: rival.choice.library for rival in every if rival.name}
+        kept = worth_running(heats, libraries)
+        self._rivals = [rival for rival in every if rival.name in kept]
         for rival in every:
-            if rival not in self._rivals:
+            if rival.name not in kept:
                 rival.worker.kill()
             if rival.note:
                 self._row.left_out[rival.name or rival.choice.library] = rival.note

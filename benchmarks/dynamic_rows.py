@@ -183,12 +183,17 @@ class Row:
     note: str = ""
 
     def ratios(self, name: str | None = None) -> dict[str, float | None]:
-        """Speed over ``name``, over the best library if None, by value; those without are left out
-        where nobody was to be timed."""
+        """Speed over ``name``, over the best library if None, by value; values at which there is
+        none are left out.
+
+        So are tiny ones beside libraries: these are called from Python, which takes longer than
+        they compute, and our kernel in a loop of C.
+        """
         found = {}
         for point in self.points:
             other = name or point.best_library()
-            if other is not None and (name is None or name in point.samples_s):
+            judged = name is not None or point.flops > common.TINY_FLOPS
+            if judged and other in point.samples_s:
                 label = f"{self.case.line.name} {self.case.line.dim}={point.value}"
                 found[label] = point.ratio(other)
         return found

@@ -129,13 +129,15 @@ class TvmDynamic(TvmUntuned):
 
     def _module(self) -> Any:
         import tvm
-        from tvm import te
+        from tvm import te, tirx
 
-        from anatune.workload.dim import at
+        from anatune.codegen.vectors import index
+        from anatune.workload.dim import at, dims_of
 
         family = self._family
-        values = {dim.name: te.size_var(dim.name, "int64") for dim in family.dims}
-        m, n, k = (at(family.along(dim), values) for dim in "mnk")
+        values = {dim.name: tirx.Var(dim.name, "int64") for dim in family.dims}
+        extents = (family.m, family.n, family.k)
+        m, n, k = (at(e, values) if dims_of(e) else index(e) for e in extents)
         a = te.placeholder((m, k), family.dtype, "a")
         b = te.placeholder((k, n), family.dtype, "b")
         p = te.reduce_axis((0, k), "p")

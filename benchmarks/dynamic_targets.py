@@ -222,10 +222,11 @@ def draw(row: Row, folder: Path) -> None:
     plans = "\n".join(f"{place}: {plan}" for place, plan in enumerate(row.plans, 1))
     axis.set_xscale("log", base=2)
     axis.set_xlabel(f"{row.case.line.dim}; cuts carry the number of the variant from there on")
+    figure.supxlabel(plans, fontsize="x-small")
     axis.set_ylabel("GFLOP/s")
     axis.set_title(str(row.case), pad=18)
     axis.grid(True, which="both", alpha=0.3)
-    axis.legend(title=plans, title_fontsize="x-small", fontsize="small")
+    axis.legend(fontsize="small")
     figure.savefig(folder / f"{row.case.line.name}_threads{row.case.threads}.png", dpi=120)
     plt.close(figure)
 
