@@ -46,7 +46,7 @@ ANCHORS = {1: 9, 2: 3}
 PER_ANCHOR = 3
 """Plans of each anchor that are tried everywhere."""
 
-UNSURE = {"C": 1.0, "B": 1.14, "A": 1.26}
+UNSURE = {"C": 1.0, "A": 1.14, "B": 1.26}
 """What a prediction is multiplied with, by the operand in registers: its median error on 904 plans
 of 19 products (a Zen 5 guest, benchmarks/model_accuracy.py) where that is not that of all plans.
 Nothing is measured here, so a plan that the model is less sure of must promise more."""
