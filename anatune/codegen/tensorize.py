@@ -239,7 +239,7 @@ class _Tiling:
             c = address(buffer, *element(index(0), index(0)))
             call(kernel, steps, a, b, c, stride, index(int(self._adds)))
             return
-        beside = T.alloc_buffer((kernel.mr, kernel.nr), kernel.dtype, scope="local")
+        beside = T.alloc_buffer((kernel.mr, kernel.nr), kernel.dtype, scope="local", annotations=ON_STACK)
         corner = address(beside, index(0), index(0))
         call(kernel, steps, a, b, corner, kernel.nr, index(0))
         with T.serial(0, height) as i, T.serial(0, width) as j:

@@ -23,7 +23,7 @@ from anatune.codegen.packing import Panel, Source, group_of
 from anatune.codegen.results import Results
 from anatune.codegen.sizes import Covered, Sizes
 from anatune.codegen.span import Span, Tile
-from anatune.codegen.vectors import Row, index
+from anatune.codegen.vectors import ON_STACK, Row, index
 from anatune.plan import ExternalKernel, GemmPlan, Storage
 
 
@@ -171,7 +171,7 @@ class Tiles:
                 call(kernel, k.length, a, b, c, self.sizes.leading_of_c, more)
                 return
             dtype = self.plan.workload.accumulator
-            beside = T.alloc_buffer((tile.mr, tile.nr), dtype, scope="local")
+            beside = T.alloc_buffer((tile.mr, tile.nr), dtype, scope="local", annotations=ON_STACK)
             c = address(beside, index(0), index(0))
             call(kernel, k.length, a, b, c, tile.nr, index(0))
         row = self._row(columns)
@@ -211,7 +211,7 @@ class Tiles:
     ) -> None:
         """The same in a loop, by way of memory: a long epilogue is there once, not mr times."""
         lanes, dtype = T.ramp(0, 1, row.lanes), self.plan.workload.accumulator
-        kept = T.alloc_buffer((height, row.vectors, row.lanes), dtype, scope="local")
+        kept = T.alloc_buffer((height, row.vectors, row.lanes), dtype, scope="local", annotations=ON_STACK)
         for x in range(height):
             for u in range(row.vectors):
                 T.buffer_store(kept, sums(x, u), [x, u, lanes])
