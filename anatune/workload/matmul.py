@@ -288,8 +288,10 @@ def _leading(name: str, value: Any, row: Any) -> Any:
     if value is None or value == row:
         return row
     length = _extent(name, value)
+    varies = isinstance(row, Extent) or isinstance(value, Extent)
     most = row.range[1] if isinstance(row, Extent) else row
-    why = f"{name} = {value}: a number, at least {row}, the elements of a row"
+    kind = "a number, " if varies else ""
+    why = f"{name} = {value}: {kind}at least {row}, the elements of a row"
     require(isinstance(length, int) and length >= most, why, WorkloadError)
     return length
 
