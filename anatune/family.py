@@ -1,4 +1,4 @@
-"""One kernel for a family of workloads, planned by the model, verified, with reasons (rank 8)."""
+"""One kernel for a family of workloads, planned by the model, verified, with reasons (rank 7)."""
 
 from __future__ import annotations
 

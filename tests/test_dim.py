@@ -156,7 +156,8 @@ def test_refusals(make, why):
 def test_a_dim_says_its_range():
     assert Dim("s", 5, 9).described == "s from 5 to 9" and Dim("s", 5).described == "s from 5"
     assert Dim("s").range == (1, inf) and Dim("s", 4, 4).range == (4, 4)
-    assert Dim("s", 1, 9, likely=3).likely == (3,) and Dim("s", 1, 9, likely=[3, 9]).likely == (3, 9)
+    assert Dim("s", 1, 9, likely=3).likely == (3,)
+    assert Dim("s", 1, 9, likely=[3, 9]).likely == (3, 9)
 
 
 SOLVED = [
@@ -292,6 +293,8 @@ def test_a_workload_says_its_dims():
          "constant_b: B is 5xn; a B that stays the same has numbers for extents"),
         (lambda: matmul(3, 4, K, constant_b=True),
          "constant_b: B is kx4; a B that stays the same has numbers for extents"),
+        (lambda: matmul(3, 4, 5, batch=NB, constant_b=True),
+         "constant_b: B is nbx5x4; a B that stays the same has numbers for extents"),
         (lambda: matmul(3, N, 5, ldc=49), "ldc = 49: a number, at least n, the elements of a row"),
         (lambda: matmul(3, 4, K, lda=49), "lda = 49: a number, at least k, the elements of a row"),
         (lambda: matmul(3, N, 5, ldc=N + 1),
@@ -313,3 +316,4 @@ def test_products_of_dims_are_told_apart():
 
 def test_constant_b_with_varying_rows():
     assert matmul(M, 4, 5, constant_b=True, batch=1).at(m=4).constant_b
+    assert matmul(3, 4, 5, batch=NB, broadcast_b=True, constant_b=True).at(nb=4).constant_b

@@ -95,8 +95,10 @@ class Matmul:
         why = f"{', '.join(sorted(lost))}: cannot be told from the operands' shapes; give it an " \
             "extent of its own"
         require(not lost, why, WorkloadError)
-        fixed_b = not dims_of(self.n) and not dims_of(self.k)
-        why = f"constant_b: B is {self.k}x{self.n}; a B that stays the same has numbers for extents"
+        shape = self.operands["b"].shape
+        fixed_b = not any(map(dims_of, shape))
+        shown = "x".join(map(str, shape))
+        why = f"constant_b: B is {shown}; a B that stays the same has numbers for extents"
         require(fixed_b or not self.constant_b, why, WorkloadError)
 
     @cached_property
