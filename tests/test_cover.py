@@ -1,4 +1,4 @@
-"""Tiles of several sizes that cover an extent: whole, cheapest, and what the model makes of them."""
+"""Tiles of several sizes that cover an extent: all of it, cheaply; and those of the model."""
 
 from __future__ import annotations
 
@@ -133,8 +133,8 @@ def test_no_cover_costs_more_than_one_size_and_an_edge(name, rows, vectors):
     widths = {v: tile_cycles(p, rows, v, here) for v in range(1, vectors + 1)}
     for dim, cost in (("m", heights), ("n", widths)):
         cover = covered.cover(dim)
-        assert cover is not None and (cover.unit, cover.tile) == ((1, rows) if dim == "m" else
-                                                                 (p.tile.lanes, vectors))
+        right = (1, rows) if dim == "m" else (p.tile.lanes, vectors)
+        assert cover is not None and (cover.unit, cover.tile) == right
         total = edge = 0.0
         for rest in range(1, 2 * cover.tile):
             mine = sum(cost[size] for size in cover.pieces[rest])

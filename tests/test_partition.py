@@ -1,4 +1,4 @@
-"""Which choice serves which part of a range, against trying everything; and families of products."""
+"""Which choice serves which part of a range, against trying everything; families of products."""
 
 from __future__ import annotations
 

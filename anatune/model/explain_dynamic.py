@@ -33,11 +33,8 @@ def _region(profile: Profile, plan: DynamicPlan, region: Region) -> Iterator[str
     """The region's variant, and at each end how the others would do."""
     variant = plan.variants[region.variant - 1]
     yield f"{region}: variant {region.variant}, {variant}"
-    ends = {tuple((i.dim, i.low) for i in region.intervals)}
-    ends |= {tuple((i.dim, i.high or i.low) for i in region.intervals)}
-    for end in sorted(ends):
-        values = dict(end)
-        at = ", ".join(f"{dim} = {value}" for dim, value in end)
+    for values in region.ends:
+        at = ", ".join(f"{dim} = {value}" for dim, value in values.items())
         estimate = predict(profile, as_member(variant, plan.workload.at(**values)))
         yield f"  {at}: {estimate}{_others(profile, plan, region, values, estimate)}"
 

@@ -45,6 +45,13 @@ class Region:
     intervals: tuple[Interval, ...]
     variant: int
 
+    @property
+    def ends(self) -> tuple[dict[str, int], ...]:
+        """Its smallest values, and its largest as far as there are any; one where these are one."""
+        low = {i.dim: i.low for i in self.intervals}
+        high = {i.dim: i.low if i.high is None else i.high for i in self.intervals}
+        return (low,) if low == high else (low, high)
+
     def __contains__(self, values: Mapping[str, int]) -> bool:
         return all(values[interval.dim] in interval for interval in self.intervals)
 
