@@ -19,7 +19,7 @@ from tvm.tirx.script import builder as T
 from anatune.codegen.call import ENTRY
 from anatune.codegen.external import address, call, code_file, imported_code, share_code
 from anatune.codegen.product_nest import Loop, NoMatch, ProductNest, match, seen_by
-from anatune.codegen.vectors import INDEX, index
+from anatune.codegen.vectors import INDEX, ON_STACK, index
 from anatune.errors import OptionError, WorkloadError, require
 from anatune.plan import ExternalKernel
 from anatune.plan.registered import microkernels
@@ -239,7 +239,8 @@ class _Tiling:
             c = address(buffer, *element(index(0), index(0)))
             call(kernel, steps, a, b, c, stride, index(int(self._adds)))
             return
-        beside = T.alloc_buffer((kernel.mr, kernel.nr), kernel.dtype, scope="local", annotations=ON_STACK)
+        shape = (kernel.mr, kernel.nr)
+        beside = T.alloc_buffer(shape, kernel.dtype, scope="local", annotations=ON_STACK)
         corner = address(beside, index(0), index(0))
         call(kernel, steps, a, b, corner, kernel.nr, index(0))
         with T.serial(0, height) as i, T.serial(0, width) as j:

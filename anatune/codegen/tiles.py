@@ -211,7 +211,8 @@ class Tiles:
     ) -> None:
         """The same in a loop, by way of memory: a long epilogue is there once, not mr times."""
         lanes, dtype = T.ramp(0, 1, row.lanes), self.plan.workload.accumulator
-        kept = T.alloc_buffer((height, row.vectors, row.lanes), dtype, scope="local", annotations=ON_STACK)
+        shape = (height, row.vectors, row.lanes)
+        kept = T.alloc_buffer(shape, dtype, scope="local", annotations=ON_STACK)
         for x in range(height):
             for u in range(row.vectors):
                 T.buffer_store(kept, sums(x, u), [x, u, lanes])

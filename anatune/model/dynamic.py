@@ -27,6 +27,7 @@ from anatune.plan import (
     Region,
     Storage,
 )
+from anatune.plan.dynamic import as_member
 from anatune.workload import Dim, Matmul
 from anatune.workload.dim import dims_of
 
@@ -75,7 +76,7 @@ class Choice:
 
     def at(self, values: Mapping[str, int]) -> GemmPlan:
         """What its code does for a member, as a plan of that member."""
-        return replace(self.plan, workload=self.family.at(**values))
+        return as_member(self.plan, self.family.at(**values))
 
     def seconds(self, profile: Profile, values: Mapping[str, int]) -> float:
         """Predicted; infinite where the plan cannot serve."""
@@ -136,8 +137,7 @@ def predict_member(profile: Profile, plan: DynamicPlan, **values: int) -> Estima
         WorkloadError: values that the family does not have.
         IllegalPlan: values beyond the regions.
     """
-    member = plan.workload.at(**values)
-    return predict(profile, replace(plan.variant_at(**values), workload=member))
+    return predict(profile, plan.member(**values))
 
 
 def with_covers(profile: Profile, plan: GemmPlan, dims: Collection[str]) -> GemmPlan:
@@ -193,6 +193,7 @@ def _choices(
 ) -> list[Choice]:
     """Plans made at anchors, each once."""
     found: dict[GemmPlan, Choice] = {}
+    largest = family.at(**{dim.name: _last(dim) for dim in family.dims})
     for values in _anchors(family.dims, axes):
         member = family.at(**values)
         ranked = best(profile, member, threads, objective)
@@ -200,7 +201,7 @@ def _choices(
         sure = sorted(able, key=lambda r: r[1].seconds * UNSURE[r[0].order.in_registers])
         for plan, _ in shortlist(sure, PER_ANCHOR) if sure else ():
             general = with_covers(profile, _with_whole_blocks(plan, family), _varying(family))
-            key = replace(general, workload=family.at(**{d.name: d.low for d in family.dims}))
+            key = replace(general, workload=largest)
             found.setdefault(key, Choice(general, family))
     if not found:
         raise IllegalPlan(f"{family}: no legal plan that serves the whole range")

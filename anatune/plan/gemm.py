@@ -75,7 +75,8 @@ class GemmPlan:
         whole = cover.unit * cover.tile == self.tile.along(cover.dim)
         why = f"cover of {cover.dim} by {cover.tile} times {cover.unit}: the tile is {self.tile}"
         require(right and whole, why)
-        require(self.cover(cover.dim) is cover, f"covers: two of {cover.dim}")
+        once = sum(other.dim == cover.dim for other in self.covers) == 1
+        require(once, f"covers: two of {cover.dim}")
 
     def _check_block(self, dim: str) -> None:
         block, unit, share = self.blocks.along(dim), self.unit(dim), self.thread_extent(dim)

@@ -16,7 +16,7 @@ OPERATIONS: dict[str, Callable[[Any, Any], Any]] = {
     "*": lambda x, y: x * y,
     "//": lambda x, y: x // y,
 }
-"""What extents are made of; all but the difference grow with both, the quotient with the first."""
+"""What extents are made of."""
 
 
 Range = tuple[float, float]
@@ -68,7 +68,7 @@ class Extent:
     def solved(self, is_: Any, values: Mapping[str, Any]) -> dict[str, Any]:
         """The dims that follow from its being ``is_``, and from ``values`` of others.
 
-        None follow from what cannot be turned round, such as a quotient.
+        None follow from what cannot be turned round, such as a quotient or a product with 0.
         """
         raise NotImplementedError
 
@@ -146,12 +146,13 @@ class Compound(Extent):
         return OPERATIONS[self.op](at(self.left, values), at(self.right, values))
 
     def within(self, ranges: Mapping[str, Range]) -> Range:
-        (a, b), (c, d) = (_within(side, ranges) for side in (self.left, self.right))
+        left, right = (_within(side, ranges) for side in (self.left, self.right))
         if self.op == "-":
-            return a - d, b - c
-        if self.op == "//":
-            return a // d if d < inf else 0, b if b == inf else b // c
-        return OPERATIONS[self.op](a, c), OPERATIONS[self.op](b, d)
+            return left[0] - right[1], left[1] - right[0]
+        # The others rise or fall with each side wherever the other is, so ends lie at corners.
+        corner = {"+": lambda x, y: x + y, "*": _product, "//": _quotient}[self.op]
+        corners = [corner(x, y) for x in left for y in right]
+        return min(corners), max(corners)
 
     def solved(self, is_: Any, values: Mapping[str, Any]) -> dict[str, Any]:
         if self.op == "//":
@@ -162,7 +163,10 @@ class Compound(Extent):
         unknown: Extent = self.left if left is None else self.right
         known = right if left is None else left
         if self.op == "*":
-            return unknown.solved(is_ // known, values)
+            low, high = _range(self.right if left is None else self.left)
+            zero = isinstance(known, int) and known == 0  # of operands that are no member's
+            tells = (low > 0 or high < 0) and not zero
+            return unknown.solved(is_ // known, values) if tells else {}
         if self.op == "+":
             return unknown.solved(is_ - known, values)
         return unknown.solved(is_ + known if left is None else known - is_, values)
@@ -172,7 +176,7 @@ class Compound(Extent):
             loose = isinstance(part, Compound) and (tight or part.op in "+-")
             return f"({part})" if loose and self.op != "+" else str(part)
 
-        return f"{side(self.left, False)}{self.op}{side(self.right, self.op in ('-', '//'))}"
+        return f"{side(self.left, False)}{self.op}{side(self.right, self.op != '+')}"
 
 
 def at(extent: Any, values: Mapping[str, Any]) -> Any:
@@ -211,6 +215,7 @@ def _made(op: str, left: Any, right: Any) -> Any:
         number = isinstance(side, Integral) and not isinstance(side, bool)
         if not number and not isinstance(side, Extent):
             return NotImplemented
+    left, right = (x if isinstance(x, Extent) else int(x) for x in (left, right))
     if op == "*" and 1 in (left, right):
         return right if left == 1 else left
     if (op in "+-" and right == 0) or (op == "//" and right == 1):
@@ -225,6 +230,14 @@ def _made(op: str, left: Any, right: Any) -> Any:
 
 def _within(extent: Any, ranges: Mapping[str, Range]) -> Range:
     return extent.within(ranges) if isinstance(extent, Extent) else (extent, extent)
+
+
+def _product(x: float, y: float) -> float:
+    return 0 if 0 in (x, y) else x * y  # whatever is infinite is so only as far as one looks
+
+
+def _quotient(x: float, y: float) -> float:
+    return x if abs(x) == inf else int(x // y)
 
 
 def _known(extent: Any, values: Mapping[str, Any]) -> Any:
