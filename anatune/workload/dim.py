@@ -163,7 +163,8 @@ class Compound(Extent):
         unknown: Extent = self.left if left is None else self.right
         known = right if left is None else left
         if self.op == "*":
-            low, high = _range(self.right if left is None else self.left)
+            side = self.right if left is None else self.left
+            low, high = side.range if isinstance(side, Extent) else (side, side)
             zero = isinstance(known, int) and known == 0  # of operands that are no member's
             tells = (low > 0 or high < 0) and not zero
             return unknown.solved(is_ // known, values) if tells else {}
