@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
+from functools import partial
 from itertools import product
 
 import numpy as np
@@ -169,15 +170,21 @@ def test_values_lead_to_the_variant_of_their_region(monkeypatch, name):
         assert p.variants[int(c[0, 0]) - 1] == p.variant_at(**values), values
 
 
-def test_values_beyond_the_regions_are_the_nearest_variants():
-    """Without the checks of a call, as from C."""
+def test_values_beyond_the_range_are_refused_by_the_code_itself():
+    """Without the checks of a call, as from C: arrays of blocks are no longer than they must be."""
     import tvm_ffi
 
     p = cut_in_three(*CUT["one dim"])
-    a, b = np.ones((50, 8), "f4"), np.ones((8, 9), "f4")
-    c = np.zeros((50, 9), "f4")
-    build(p).function()(*map(tvm_ffi.from_dlpack, (a, b, c)))
-    assert (c == 8).all()
+    for m in (30, 31):
+        a, b = np.ones((m, 8), "f4"), np.ones((8, 9), "f4")
+        c = np.zeros((m, 9), "f4")
+        run = partial(build(p).function(), *map(tvm_ffi.from_dlpack, (a, b, c)))
+        if m == 30:
+            run()
+            assert (c == 8).all()
+        else:
+            with pytest.raises(RuntimeError, match="^m: beyond 30, the upper end of its range$"):
+                run()
 
 
 # Memory, and what the compiler made of it.

@@ -55,8 +55,8 @@ class _Names:
 def lower_dynamic(plan: DynamicPlan) -> dict[str, tirx.PrimFunc]:
     """The functions of ``plan`` by name, called as those of `gemm.lower_gemm` are.
 
-    ``main`` takes arrays of any extents that are members of the family; values beyond the regions
-    are served by the nearest.
+    ``main`` takes arrays of any extents that are members of the family. It refuses values beyond a
+    dim's range by itself: blocks are no longer than those within need.
     """
     w, first = plan.workload, plan.first
     names = _Names.of(w)

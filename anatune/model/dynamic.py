@@ -52,11 +52,11 @@ UNSURE = {"C": 1.0, "A": 1.14, "B": 1.26}
 of 19 products (a Zen 5 guest, benchmarks/model_accuracy.py) where that is not that of all plans.
 Nothing is measured here, so a plan that the model is less sure of must promise more."""
 
-SAME = 0.02
+SAME = 0.05
 """Loss that the lack of a size of tile may cost any rest of a cover: less is below what is known of
 a few tiles, which are all that the smallest members have."""
 
-SAME_TWICE = 0.06
+SAME_TWICE = 0.1
 """The same where both m and n vary: the code then has a tile for each pair of sizes, and seconds
 are what compiling all of them takes."""
 
