@@ -12,6 +12,7 @@ from typing import Any
 
 import tvm
 
+from anatune.codegen.dynamic import lower_dynamic
 from anatune.codegen.gemm import lower_gemm
 from anatune.codegen.call import ENTRY
 from anatune.codegen.library import PLAN_SYMBOL
@@ -19,7 +20,7 @@ from anatune.codegen.link import export_library
 from anatune.codegen.scheduled import scheduled
 from anatune.codegen.target import tvm_target
 from anatune.errors import BuildError, OptionError, last_line, require
-from anatune.plan import Plan, SchedulePlan
+from anatune.plan import DynamicPlan, Plan, SchedulePlan
 
 PASS_CONFIG = {
     # Storage rewriting lets register tiles of different heights share one array; LLVM then keeps
@@ -27,6 +28,10 @@ PASS_CONFIG = {
     "tirx.disable_storage_rewrite": True,
 }
 """For our own loops; those of TVM's search are compiled as it does."""
+
+IDLE_PASSES = ["s_tir.CompactBufferAllocation"]
+"""Passes that have nothing to do in our own loops, whose buffers are as large as they must be: this
+one would take a third of the time of a compilation."""
 
 SOURCE_KINDS = ("tir", "llvm", "asm")
 
@@ -76,19 +81,20 @@ def build(plan: Plan) -> Kernel:
     """
     target = tvm_target(plan.target)
     try:
-        module, config = _lowered(plan)
-        with interrupts_wait(), tvm.transform.PassContext(config=config):
+        module, config, idle = _lowered(plan)
+        with interrupts_wait(), tvm.transform.PassContext(config=config, disabled_pass=idle):
             executable = tvm.compile(module, target=target)
     except Exception as error:  # TVM raises many classes, all of them about this plan
         raise BuildError(f"{plan}: {last_line(error) or type(error).__name__}") from error
     return Kernel(plan, module, executable)
 
 
-def _lowered(plan: Plan) -> tuple[tvm.IRModule, dict[str, Any]]:
-    """The functions of ``plan``, and how TVM's passes are set for them."""
+def _lowered(plan: Plan) -> tuple[tvm.IRModule, dict[str, Any], list[str]]:
+    """The functions of ``plan``, how TVM's passes are set for them, and which are left out."""
     if isinstance(plan, SchedulePlan):
-        return scheduled(plan).mod, {}
-    return tvm.IRModule(lower_gemm(plan)), PASS_CONFIG
+        return scheduled(plan).mod, {}, []
+    functions = lower_dynamic(plan) if isinstance(plan, DynamicPlan) else lower_gemm(plan)
+    return tvm.IRModule(functions), PASS_CONFIG, IDLE_PASSES
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from anatune.model.machine import Machine
 from anatune.model.traffic import Extents
-from anatune.plan import Arithmetic, GemmPlan, MicroTile, Order
+from anatune.plan import Arithmetic, Cover, GemmPlan, MicroTile, Order
 
 OVERLAP = 4.0
 """Exponent p of T = (sum T_i^p)^(1/p): 1 adds the terms (ECM), infinity takes the largest
@@ -88,7 +88,8 @@ def work_of(plan: GemmPlan, x: Extents, here: Machine) -> Work:
     """The work of the busiest thread on one product."""
     c = plan.workload.output
     stride = c.leading * c.element_bytes
-    pieces = _pieces(plan.tile, plan.multiply, plan.order, (x.m, x.n, x.k), here, stride)
+    lengths = x.m, x.n, x.k
+    pieces = _pieces(plan.tile, plan.multiply, plan.order, lengths, here, stride, plan.covers)
     if plan.order.in_registers == "C":
         return Work(pieces, _c_tile_starts(plan, x, here))
     return Work(pieces, STREAM_START_CYCLES * sum(p.count for p in pieces))
@@ -115,17 +116,18 @@ def rate_of(arithmetic: Arithmetic, here: Machine) -> tuple[float, float]:
 
 def _pieces(
     tile: MicroTile, arithmetic: Arithmetic, order: Order, extents: Lengths, here: Machine,
-    stride: int = 0,
+    stride: int = 0, covers: tuple[Cover, ...] = (),
 ) -> tuple[Pieces, ...]:  # fmt: skip
     """Runs of the micro-kernel over ``extents``; ``stride``: bytes between rows of C, if known."""
     if order.in_registers == "C":
-        return _c_pieces(tile, arithmetic, extents, here)
-    return _stream_pieces(tile, arithmetic, order, extents, here, stride)
+        return _c_pieces(tile, arithmetic, extents, here, covers)
+    return _stream_pieces(tile, arithmetic, order, extents, here, stride, covers)
 
 
 def _c_pieces(
-    tile: MicroTile, arithmetic: Arithmetic, extents: Lengths, here: Machine
-) -> tuple[Pieces, ...]:
+    tile: MicroTile, arithmetic: Arithmetic, extents: Lengths, here: Machine,
+    covers: tuple[Cover, ...] = (),
+) -> tuple[Pieces, ...]:  # fmt: skip
     """Tiles that keep C: a step along k issues mr*nv multiply-adds, N a cycle.
 
     It loads mr elements of A, broadcast, and nv vectors of B. Each accumulator takes one product a
@@ -141,8 +143,16 @@ def _c_pieces(
             multiply=max(rows * vectors / rate, latency),
             loads=(rows + vectors) / here.loads,
         )
-        for count, rows, vectors in _tile_kinds(tile, m, n)
+        for count, rows, vectors in _tile_kinds(tile, m, n, covers)
     )
+
+
+def tile_cycles(plan: GemmPlan, rows: int, vectors: int, here: Machine) -> float:
+    """One tile that keeps C, of so many rows and vectors, with all that it needs in L1."""
+    rate, latency = rate_of(plan.multiply, here)
+    steps = -(-plan.workload.k // plan.multiply.group)
+    ports = max(rows * vectors / rate, latency, (rows + vectors) / here.loads)
+    return TILE_START_CYCLES + rows * vectors / here.stores + steps * ports
 
 
 def _c_tile_starts(plan: GemmPlan, x: Extents, here: Machine) -> float:
@@ -150,14 +160,14 @@ def _c_tile_starts(plan: GemmPlan, x: Extents, here: Machine) -> float:
     touches = (x.k_blocks - 1) / x.k_blocks + plan.prefetch_c
     per_block = sum(
         count * (TILE_START_CYCLES + rows * vectors * (1 / here.stores + touches / here.loads))
-        for count, rows, vectors in _tile_kinds(plan.tile, x.m, x.n)
+        for count, rows, vectors in _tile_kinds(plan.tile, x.m, x.n, plan.covers)
     )
     return x.k_blocks * per_block
 
 
 def _stream_pieces(
     tile: MicroTile, arithmetic: Arithmetic, order: Order, extents: Lengths, here: Machine,
-    stride: int,
+    stride: int, covers: tuple[Cover, ...] = (),
 ) -> tuple[Pieces, ...]:
     """Tiles that keep A or B: a step along n or m takes a vector of C in, and puts it back.
 
@@ -170,7 +180,10 @@ def _stream_pieces(
     rate, latency = rate_of(arithmetic, here)
     vectors = -(-n // tile.lanes)
     down = order.in_registers == "B"
-    turns, sides = (m, _parts(vectors, tile.vectors)) if down else (vectors, _parts(m, tile.mr))
+    rows = _cut(m, tile.mr, "m", covers)
+    across = _cut(vectors * tile.lanes, tile.nr, "n", covers)
+    columns = [(count, -(-width // tile.lanes)) for count, width in across]
+    turns, sides = (m, columns) if down else (vectors, rows)
     crossing = stride % here.l1.line_bytes > 0
     load = CROSSING_LOAD if crossing else 1.0
     store = CROSSING_STORE if crossing else 1.0 / here.stores
@@ -202,8 +215,16 @@ def _overlapped(*cycles: float) -> float:
     return total
 
 
-def _tile_kinds(tile: MicroTile, m: int, n: int) -> list[tuple[int, int, int]]:
+def _cut(extent: int, tile: int, dim: str, covers: tuple[Cover, ...]) -> list[tuple[int, int]]:
+    """`_parts`, or what the cover of this dimension makes of ``extent``."""
+    cover = next((cover for cover in covers if cover.dim == dim), None)
+    return _parts(extent, tile) if cover is None else cover.counts(extent)
+
+
+def _tile_kinds(
+    tile: MicroTile, m: int, n: int, covers: tuple[Cover, ...] = ()
+) -> list[tuple[int, int, int]]:
     """How many tiles of how many rows and vectors cover m x n elements of C."""
-    rows = _parts(m, tile.mr)
-    columns = [(count, -(-width // tile.lanes)) for count, width in _parts(n, tile.nr)]
+    rows = _cut(m, tile.mr, "m", covers)
+    columns = [(count, -(-width // tile.lanes)) for count, width in _cut(n, tile.nr, "n", covers)]
     return [(a * b, height, vectors) for a, height in rows for b, vectors in columns]

@@ -1,6 +1,8 @@
 """Decisions as data: what the model hands to code generation, nothing of TVM inside (rank 3)."""
 
 from anatune.plan.arithmetic import ARITHMETIC, Arithmetic, arithmetics
+from anatune.plan.cover import Cover
+from anatune.plan.dynamic import DynamicPlan, Interval, Region
 from anatune.plan.gemm import Estimate, GemmPlan
 from anatune.plan.nouns import (
     VECTOR_FEATURES,
@@ -20,11 +22,15 @@ __all__ = [
     "Arithmetic",
     "CacheBlocks",
     "CodeTarget",
+    "Cover",
+    "DynamicPlan",
     "Estimate",
     "GemmPlan",
+    "Interval",
     "MicroTile",
     "Order",
     "Plan",
+    "Region",
     "SchedulePlan",
     "Storage",
     "ThreadGrid",

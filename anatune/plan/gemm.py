@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 
 from anatune.errors import IllegalPlan, require
 from anatune.plan.arithmetic import ARITHMETIC, Arithmetic
+from anatune.plan.cover import Cover
 from anatune.plan.nouns import CacheBlocks, CodeTarget, MicroTile, Order, Storage, ThreadGrid
 from anatune.plan.plain import build, json_fields
 from anatune.units import TIME
@@ -34,6 +35,7 @@ class GemmPlan:
     b: Storage = Storage.IN_PLACE
     prefetch_c: bool = False  # ask for a tile's C before its loop, which hides the way to it
     grid: ThreadGrid = ThreadGrid()
+    covers: tuple[Cover, ...] = ()  # of m, of n: tiles of several sizes instead of one edge tile
 
     def __post_init__(self) -> None:
         t, w = self.tile, self.workload
@@ -59,6 +61,17 @@ class GemmPlan:
             require(self.grid.depth == 1, f"depth = {self.grid.depth}: only with C in registers")
         if self.grid.batch > w.batch:
             raise IllegalPlan(f"grid.batch = {self.grid.batch}: at most {w.batch}, the batch")
+        for cover in self.covers:
+            self._check_cover(cover)
+
+    def _check_cover(self, cover: Cover) -> None:
+        units = {"m": 1, "n": self.tile.lanes}
+        require(cover.dim in units, f"cover of {cover.dim!r}: of 'm' or of 'n'")
+        right = cover.unit == units[cover.dim]
+        whole = cover.unit * cover.tile == self.tile.along(cover.dim)
+        why = f"cover of {cover.dim} by {cover.tile} times {cover.unit}: the tile is {self.tile}"
+        require(right and whole, why)
+        require(self.cover(cover.dim) is cover, f"covers: two of {cover.dim}")
 
     def _check_block(self, dim: str) -> None:
         block, unit, share = self.blocks.along(dim), self.unit(dim), self.thread_extent(dim)
@@ -116,9 +129,18 @@ class GemmPlan:
         """Steps along k that are taken at once."""
         return self.unit("k")
 
+    def cover(self, dim: str) -> Cover | None:
+        """How tiles of several sizes cover a dimension; None where one size and an edge do."""
+        return next((cover for cover in self.covers if cover.dim == dim), None)
+
+    def share_unit(self, dim: str) -> int:
+        """What threads' shares are multiples of: whole tiles, unless a cover has smaller ones."""
+        cover = self.cover(dim)
+        return self.unit(dim) if cover is None else cover.unit
+
     def thread_share(self, dim: str) -> int:
         """Rows or columns of C, or steps along k, that are shared out to each thread."""
-        return self.grid.share(self.workload.along(dim), dim, self.unit(dim))
+        return self.grid.share(self.workload.along(dim), dim, self.share_unit(dim))
 
     def thread_extent(self, dim: str) -> int:
         """What the busiest thread has of these: its share, or all where that is less."""
@@ -199,6 +221,14 @@ class GemmPlan:
         column_tiles = -(-w.n // self.tile.nr)
         width = self.tile.nr * self.multiply.group
         return (products, self.k_blocks * self.grid.depth, column_tiles, self.panel_rows, width)
+
+    @property
+    def packed_ahead_layout(self) -> tuple[object, ...] | None:
+        """What the form of a B packed ahead of time depends on; None where a call packs it."""
+        if self.b is not Storage.PACKED_AHEAD:
+            return None
+        share = self.thread_share("n"), self.thread_share("k")
+        return (self.packed_ahead_shape, self.blocks.kc, share, self.offset_a, self.arithmetic)
 
     @property
     def k_blocks(self) -> int:

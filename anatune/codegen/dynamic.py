@@ -1,0 +1,118 @@
+"""Plan -> TIR of a family of products: the variants behind a dispatcher, in one function (rank 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tvm import tirx
+from tvm.tirx.script import builder as T
+
+from anatune.codegen.call import ENTRY, PACK_ENTRY
+from anatune.codegen.convert import stored
+from anatune.codegen.gemm import emit_pack_ahead, emit_product, function
+from anatune.codegen.sizes import Sizes
+from anatune.codegen.vectors import index
+from anatune.plan import DynamicPlan, Interval, Region, Storage
+from anatune.workload import Extent, Matmul, Tensor
+from anatune.workload.dim import at, dims_of, solve
+
+FIELDS = ("m", "n", "k", "batch")
+"""Extents of a product."""
+
+
+@dataclass(frozen=True)
+class _Names:
+    """A variable for each extent that varies, taken from the shapes of the arrays at each call."""
+
+    variables: Mapping[Extent, Any]
+
+    @classmethod
+    def of(cls, workload: Matmul) -> _Names:
+        extents = [getattr(workload, name) for name in FIELDS]
+        varying = dict.fromkeys(e for e in extents if dims_of(e))
+        return cls({e: tirx.Var(f"extent{n}", "int64") for n, e in enumerate(varying)})
+
+    def extent(self, extent: Any) -> Any:
+        return self.variables[extent] if extent in self.variables else index(extent)
+
+    def values(self) -> dict[str, Any]:
+        """The dims by name."""
+        return solve(self.variables)
+
+    def buffer(self, tensor: Tensor) -> Any:
+        shape = [self.extent(extent) for extent in tensor.shape or (1,)]
+        values = self.values()
+        apart: dict[str, Any] = {}
+        if not tensor.compact:
+            strides = (at(step, values) for step in tensor.strides)
+            apart = {"strides": [index(s) if isinstance(s, int) else s for s in strides]}
+        return T.buffer(shape, stored(tensor.dtype), align=tensor.element_bytes, **apart)
+
+
+def lower_dynamic(plan: DynamicPlan) -> dict[str, tirx.PrimFunc]:
+    """The functions of ``plan`` by name, called as those of `gemm.lower_gemm` are.
+
+    ``main`` takes arrays of any extents that are members of the family; values beyond the regions
+    are served by the nearest.
+    """
+    w, first = plan.workload, plan.first
+    names = _Names.of(w)
+    inputs = dict(w.operands)
+    functions = {}
+    if first.b is Storage.PACKED_AHEAD:
+        packed = {"packed_b": Tensor.rows(first.packed_ahead_shape, first.multiply.b)}
+        pack = {"b": inputs.pop("b"), **packed}
+        functions[PACK_ENTRY] = function(
+            PACK_ENTRY, pack, [first], names.buffer, lambda b: emit_pack_ahead(Sizes(first), b)
+        )
+        inputs = {"a": inputs.pop("a"), **packed, **inputs}
+
+    def body(buffers: Mapping[str, Any]) -> None:
+        values = {name: T.bind(value) for name, value in names.values().items()}
+        varying = {f: names.extent(getattr(w, f)) for f in FIELDS if dims_of(getattr(w, f))}
+
+        def emit(region: Region) -> None:
+            emit_product(Sizes(plan.variants[region.variant - 1], varying), buffers)
+
+        _dispatch(list(plan.regions), values, emit)
+
+    tensors = {**inputs, "c": w.output}
+    functions[ENTRY] = function(ENTRY, tensors, list(plan.variants), names.buffer, body)
+    return functions
+
+
+def _dispatch(regions: list[Region], values: Mapping[str, Any], emit: Any) -> None:
+    """Cuts that part the regions, one after the other, until one is left on each side."""
+    if len(regions) == 1:
+        emit(regions[0])
+        return
+    dim, last = _cut(regions)
+    below = [r for r in regions if _interval(r, dim).low <= last]
+    with T.If(values[dim] <= last):
+        with T.Then():
+            _dispatch(below, values, emit)
+        with T.Else():
+            _dispatch([r for r in regions if r not in below], values, emit)
+
+
+def _cut(regions: list[Region]) -> tuple[str, int]:
+    """A dim and its last value below a cut that runs through no region, as near to the middle of
+    them as there is one. Regions that a tree of cuts made have one."""
+    middle = len(regions) / 2
+    found: list[tuple[float, str, int]] = []
+    for interval in (i for r in regions for i in r.intervals):
+        sides = [_interval(r, interval.dim) for r in regions]
+        if interval.high is None:
+            continue
+        below = [s for s in sides if s.high is not None and s.high <= interval.high]
+        above = [s for s in sides if s.low > interval.high]
+        if below and above and len(below) + len(above) == len(sides):
+            found.append((abs(len(below) - middle), interval.dim, interval.high))
+    _, dim, last = min(found)
+    return dim, last
+
+
+def _interval(region: Region, dim: str) -> Interval:
+    return next(interval for interval in region.intervals if interval.dim == dim)
