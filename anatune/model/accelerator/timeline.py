@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from math import lcm
+from math import inf, lcm
 
 from anatune.model.accelerator.layout import Buffer, Layout, dma_rate, engine_interval, layout
 from anatune.model.accelerator.machine import Machine, Transfer
@@ -77,7 +77,8 @@ class _Walk:
         self.queues = dict.fromkeys(here.dma, 0.0)
         self.held = {x: _Held(free=[0.0] * plan.buffers(x).count) for x in OPERANDS}
         self.stores: deque[_Store] = deque()
-        self.busy: deque[_Busy] = deque(maxlen=REMEMBERED)
+        self.open: deque[_Store] = deque()  # begun, and slowed by what the engine does later
+        self.busy: deque[_Busy] = deque()
         self.step = 0
         self.begun: float | None = None
         self.issued = 0.0  # when the engine may issue the next operation
@@ -117,6 +118,7 @@ class _Walk:
     def finish(self) -> Timeline:
         self._retire_sums()
         self._flush(self.stores[-1].due + 1)
+        self._end_stores()
         assert self.begun is not None
         end = max(self.stored, self.done)
         return Timeline(
@@ -155,11 +157,14 @@ class _Walk:
             held.free[held.number] = self.issued
         self._turn(operand, index)
         name = self.plan.buffers(operand).dma
+        if name == self.plan.c.dma:
+            self._end_stores()
         begin = max(self.queues[name], held.free[held.number])
         held.ready = self._move(operand, held.number, _sizes(operand, at), name, begin)
 
     def _load_partial(self, at: dict[str, tuple[int, int]]) -> None:
         held, name = self.held["c"], self.plan.a.dma
+        self._end_stores()
         begin = max(self.queues[name], held.free[held.number], self.stored)
         held.ready = self._move("c", held.number, _sizes("c", at), name, begin, partial=True)
 
@@ -168,16 +173,23 @@ class _Walk:
         partial: bool = False,
     ) -> float:  # fmt: skip
         """The end of a transfer that begins at ``begin``; its queue is taken until then."""
+        start, end, moved = self._course(operand, number, sizes, name, begin, partial)
+        self.conflict_cycles += end - start - moved.data_cycles
+        self.queues[name] = end
+        return end
+
+    def _course(
+        self, operand: str, number: int, sizes: tuple[int, int], name: str, begin: float,
+        partial: bool,
+    ) -> tuple[float, float, Transfer]:  # fmt: skip
+        """When the data of a transfer flows from and to, as far as the engine's work is known."""
         key = operand, sizes, partial, name
         if key not in self.transfers:
             engine = self.here.dma[name]
             self.transfers[key] = self.here.transfer(operand, sizes, engine, partial)
         moved = self.transfers[key]
         start = begin + moved.start_cycles
-        end = self._stretched((operand, number), start, moved)
-        self.conflict_cycles += end - start - moved.data_cycles
-        self.queues[name] = end
-        return end
+        return start, self._stretched((operand, number), start, moved), moved
 
     def _stretched(self, buffer: Buffer, begin: float, moved: Transfer) -> float:
         """When data that starts to flow at ``begin`` has arrived, the engine going first."""
@@ -203,6 +215,8 @@ class _Walk:
         if used not in self.intervals:
             self.intervals[used] = engine_interval(self.here, self.lay, used)
         interval, sums = self.intervals[used], self.held["c"]
+        while new_sums and any(store.number == sums.number for store in self.open):
+            self._end_store()
         ready = [self.issued, *(held.ready for held in self.held.values())]
         ready.append(sums.free[sums.number] if new_sums else self.sums_ready)
         slices, apart, last = self.here.slices(at["m"][1], at["n"][1], at["k"][1], interval)
@@ -215,6 +229,9 @@ class _Walk:
         self.engine_cycles += self.issued - begin
         self.busy.append(_Busy(begin, self.issued, used, interval))
         self.at = at
+        self._end_stores(self.issued)
+        while len(self.busy) > REMEMBERED and not self.open:
+            self.busy.popleft()
 
     def _retire_sums(self) -> None:
         """The block of c at hand is finished: its store may be queued."""
@@ -226,27 +243,42 @@ class _Walk:
     def _flush(self, before: int) -> None:
         """Queue the stores that go after the loads of steps up to ``before``."""
         while self.stores and self.stores[0].due < before:
-            store = self.stores.popleft()
-            name = self.plan.c.dma
+            self.open.append(self.stores.popleft())
+            if self.alike:
+                self._end_stores()
+
+    def _end_stores(self, known: float = inf) -> None:
+        """End the stores that are over by ``known``, until when the engine's work is known."""
+        name = self.plan.c.dma
+        while self.open:
+            store = self.open[0]
             begin = max(self.queues[name], store.ready)
-            end = self._move("c", store.number, store.sizes, name, begin, store.partial)
-            self.held["c"].free[store.number] = self.stored = end
+            _, end, _ = self._course("c", store.number, store.sizes, name, begin, store.partial)
+            if end > known:
+                return
+            self._end_store()
+
+    def _end_store(self) -> None:
+        store, name = self.open.popleft(), self.plan.c.dma
+        begin = max(self.queues[name], store.ready)
+        end = self._move("c", store.number, store.sizes, name, begin, store.partial)
+        self.held["c"].free[store.number] = self.stored = end
 
     def _shape(self) -> tuple[object, ...]:
         """All of the state but times."""
-        stores = [(s.due - self.step, s.sizes, s.partial) for s in self.stores]
+        stores = [(s.due - self.step, s.sizes, s.partial) for s in (*self.open, *self.stores)]
         if self.alike:
             return tuple(stores)
         numbers = [held.number for held in self.held.values()]
         used = [busy.used for busy in self.busy]
-        return (*stores, *numbers, *used, *(s.number for s in self.stores))
+        return (len(self.open), *stores, *numbers, *used, *(s.number for s in self.stores))
 
     def _times(self) -> list[float]:
         """All times that later steps depend on, in the order in which `_set_times` takes them."""
         found = [self.issued, self.sums_ready, self.done, self.stored, *self.queues.values()]
         for held in self.held.values():
             found += [held.ready, *held.free[held.number :], *held.free[: held.number]]
-        for store in self.stores:
+        for store in (*self.open, *self.stores):
             found.append(store.ready)
         for busy in self.busy:
             found += [busy.begin, busy.end]
@@ -261,7 +293,7 @@ class _Walk:
             held.ready = next(rest)
             for number in range(held.number, held.number + len(held.free)):
                 held.free[number % len(held.free)] = next(rest)
-        for store in self.stores:
+        for store in (*self.open, *self.stores):
             store.ready = next(rest)
         for busy in self.busy:
             busy.begin, busy.end = next(rest), next(rest)
@@ -272,7 +304,7 @@ class _Walk:
         ``moves``."""
         self._set_times([t + turns * move for t, move in zip(self._times(), moves)])
         self.step += turns * steps
-        for store in self.stores:
+        for store in (*self.open, *self.stores):
             store.due += turns * steps
 
 
