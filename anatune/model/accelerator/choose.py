@@ -61,7 +61,7 @@ def best(profile: Profile, workload: Matmul, objective: str = "time") -> TilePla
             if promise >= least * (1 - GAP):
                 break
             for plan in buffered(here, single):
-                own = weigh(least_buffered(plan, sums), joules(here, sums))
+                own = weigh(least_buffered(here, plan, sums), joules(here, sums))
                 if own < least * (1 - GAP) and (found := score(plan)) < least:
                     pick, least = plan, found
     why = f"{profile.name}: no scratchpad holds the operands of one operation"

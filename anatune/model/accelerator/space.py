@@ -15,9 +15,9 @@ from anatune.model.accelerator.layout import buffer_stride
 from anatune.model.accelerator.machine import Machine
 from anatune.plan.accelerator import OPERANDS, BlockOrder, Buffers, Placement, Run, TilePlan
 
-MOST_BUFFERS = {"a": 3, "b": 3, "c": 2}
-"""Buffers per operand that are tried. Work of one resource overlaps with that of another by two; a
-third evens out blocks of unequal length."""
+MOST_BUFFERS = {Placement.OWN_BANKS: (3, 3, 2), Placement.PACKED: (2, 2, 2)}
+"""Buffers of a, b and c that are tried. Work of one resource overlaps with that of another by two;
+a third evens out blocks of unequal length, where it has banks of its own."""
 
 SINGLE = (1, 1, 1)
 
@@ -106,9 +106,9 @@ def buffered(here: Machine, single: TilePlan) -> Iterator[TilePlan]:
     """The plan with as many buffers as fit: each variant that could not have one more."""
     block = {dim: single.block(dim) for dim in "mnk"}
     loads = {x: _blocks(single, x) * single.visits(x) for x in OPERANDS}
-    ranges = [range(min(MOST_BUFFERS[x], loads[x]), 0, -1) for x in OPERANDS]
     kept: list[tuple[int, ...]] = []
-    for placement in Placement:  # packed buffers only where there can be more of them
+    for placement, most in MOST_BUFFERS.items():  # packed only where that gives more of them
+        ranges = [range(min(limit, loads[x]), 0, -1) for x, limit in zip(OPERANDS, most)]
         strides = _strides(here, block, placement)
         if not _fits(here, strides, SINGLE):
             continue

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import product
 
+from anatune.model.accelerator.layout import engine_interval, layout
 from anatune.model.accelerator.machine import Machine, Transfer
-from anatune.plan.accelerator import OPERANDS, TilePlan
+from anatune.plan.accelerator import OPERANDS, Placement, TilePlan
 
 
 @dataclass
@@ -76,13 +78,24 @@ def least_cycles(here: Machine, plan: TilePlan, found: Totals) -> float:
     return max(fill + found.engine_cycles + drain + last_store, *found.busy.values())
 
 
-def least_buffered(plan: TilePlan, found: Totals) -> float:
-    """The same of the plan's own buffers: the engine rests while a single one is moved."""
+def least_buffered(here: Machine, plan: TilePlan, found: Totals) -> float:
+    """The same of the plan's own buffers: the engine rests while a single one is moved, and
+    operands that meet in a bank slow it down."""
     rests: Counter[str] = Counter()
     for (operand, name), cycles in found.held_up.items():
         if plan.buffers(operand).count == 1:
             rests[name] += cycles  # type: ignore[assignment]
-    return found.engine_cycles + max(rests.values(), default=0.0)
+    least = found.operations * _least_interval(here, plan)
+    return max(least, found.engine_cycles) + max(rests.values(), default=0.0)
+
+
+def _least_interval(here: Machine, plan: TilePlan) -> float:
+    """Cycles from operation to operation, of the buffers that get along best."""
+    if plan.placement is Placement.OWN_BANKS:
+        return here.interval
+    numbered = [[(x, i) for i in range(plan.buffers(x).count)] for x in OPERANDS]
+    lay = layout(here, plan)
+    return min(engine_interval(here, lay, used) for used in product(*numbered))
 
 
 def _sizes(plan: TilePlan, operand: str, index: int) -> tuple[int, int]:
