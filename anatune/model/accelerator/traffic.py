@@ -21,7 +21,7 @@ class Totals:
     busy: Counter[str] = field(default_factory=Counter)
     starts: Counter[str] = field(default_factory=Counter)  # cycles of start latency, within busy
     link_bytes: Counter[str] = field(default_factory=Counter)
-    way_cycles: Counter[str] = field(default_factory=Counter)  # busy, by "in" and "out"
+    ways: Counter[tuple[str, str]] = field(default_factory=Counter)  # busy, by way and engine
     held_up: Counter[tuple[str, str]] = field(default_factory=Counter)  # by operand and engine
     transfer_pj: float = 0.0
 
@@ -30,7 +30,7 @@ class Totals:
     ) -> None:
         self.busy[name] += count * moved.cycles  # type: ignore[assignment]
         self.starts[name] += count * moved.start_cycles  # type: ignore[assignment]
-        self.way_cycles[way] += count * moved.cycles  # type: ignore[assignment]
+        self.ways[way, name] += count * moved.cycles  # type: ignore[assignment]
         self.held_up[operand, name] += count * moved.cycles  # type: ignore[assignment]
         self.link_bytes[name] += count * moved.link_bytes
         self.transfer_pj += count * energy_pj
