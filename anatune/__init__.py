@@ -29,12 +29,13 @@ if TYPE_CHECKING:
     from anatune.records import Store
     from anatune.result import Result
     from anatune.tune import tune
-    from anatune.workload import Matmul, matmul
+    from anatune.workload import Dim, Matmul, matmul
 
 __version__ = "0.1.0"
 
 _HOME = {
     "AnatuneError": "anatune.errors",
+    "Dim": "anatune.workload",
     "Estimate": "anatune.plan",
     "GemmPlan": "anatune.plan",
     "Matmul": "anatune.workload",

@@ -75,3 +75,12 @@ def matmul_only(workload: Any) -> Matmul:
     if not isinstance(workload, Matmul):
         raise WorkloadError(why)
     return workload
+
+
+def fixed_only(workload: Any) -> Matmul:
+    """`matmul_only` of numbers for extents, else WorkloadError."""
+    product = matmul_only(workload)
+    dims = ", ".join(dim.described for dim in product.dims)
+    why = f"workload with {dims}: numbers for extents are needed here; take workload.at(...)"
+    require(not product.dims, why, WorkloadError)
+    return product

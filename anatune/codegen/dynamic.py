@@ -1,4 +1,4 @@
-"""Plan -> TIR of a family of products: the variants behind a dispatcher, in one function (rank 5)."""
+"""Plan -> TIR of a family of products: variants behind a dispatcher, in one function (rank 5)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tvm.tirx.script import builder as T
 from anatune.codegen.call import ENTRY, PACK_ENTRY
 from anatune.codegen.convert import stored
 from anatune.codegen.gemm import emit_pack_ahead, emit_product, function
-from anatune.codegen.sizes import Sizes
+from anatune.codegen.sizes import Sizes, by_value, settled
 from anatune.codegen.vectors import index
 from anatune.plan import DynamicPlan, Interval, Region, Storage
 from anatune.workload import Extent, Matmul, Tensor
@@ -73,28 +73,26 @@ def lower_dynamic(plan: DynamicPlan) -> dict[str, tirx.PrimFunc]:
         values = {name: T.bind(value) for name, value in names.values().items()}
         varying = {f: names.extent(getattr(w, f)) for f in FIELDS if dims_of(getattr(w, f))}
 
-        def emit(region: Region) -> None:
-            emit_product(Sizes(plan.variants[region.variant - 1], varying), buffers)
+        def emit(variant: int) -> None:
+            emit_product(Sizes(plan.variants[variant - 1], varying), buffers)
 
-        _dispatch(list(plan.regions), values, emit)
+        numbers = sorted({region.variant for region in plan.regions})
+        by_value(settled(_variant_at(list(plan.regions), values)), numbers, emit)
 
     tensors = {**inputs, "c": w.output}
     functions[ENTRY] = function(ENTRY, tensors, list(plan.variants), names.buffer, body)
     return functions
 
 
-def _dispatch(regions: list[Region], values: Mapping[str, Any], emit: Any) -> None:
-    """Cuts that part the regions, one after the other, until one is left on each side."""
-    if len(regions) == 1:
-        emit(regions[0])
-        return
+def _variant_at(regions: list[Region], values: Mapping[str, Any]) -> Any:
+    """The number of the variant: cuts that part the regions, until one is left on each side."""
+    if len({region.variant for region in regions}) == 1:
+        return index(regions[0].variant)
     dim, last = _cut(regions)
     below = [r for r in regions if _interval(r, dim).low <= last]
-    with T.If(values[dim] <= last):
-        with T.Then():
-            _dispatch(below, values, emit)
-        with T.Else():
-            _dispatch([r for r in regions if r not in below], values, emit)
+    above = [r for r in regions if r not in below]
+    sides = (_variant_at(side, values) for side in (below, above))
+    return T.Select(values[dim] <= last, *sides)
 
 
 def _cut(regions: list[Region]) -> tuple[str, int]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from anatune.errors import OperandError, require
-from anatune.plan import Plan, SchedulePlan, Storage
+from anatune.plan import DynamicPlan, Plan, SchedulePlan, Storage
 from anatune.workload import Tensor
 from anatune.workload.dtypes import INTEGER_RANGE, numpy_dtype
 from anatune.workload.evaluate import LARGEST
@@ -39,6 +39,8 @@ def handed_dtype(dtype: str) -> np.dtype:
 
 def packed_b(plan: Plan) -> Tensor | None:
     """What ``main`` takes in the place of B; None where it takes B as it is."""
+    if isinstance(plan, DynamicPlan):
+        plan = plan.first  # all variants take the same
     if isinstance(plan, SchedulePlan) or plan.b is not Storage.PACKED_AHEAD:
         return None
     return Tensor.rows(plan.packed_ahead_shape, plan.multiply.b)

@@ -200,7 +200,8 @@ def _emit_group_along_k(
         if steps == g:
             *outer, last = panel.element(q, x * g)
             where = T.ramp(last, 1, g) if g > 1 else last
-            T.buffer_store(panel.buffer, source.group_at(column + row.inside(x), step), [*outer, where])
+            group = source.group_at(column + row.inside(x), step)
+            T.buffer_store(panel.buffer, group, [*outer, where])
             continue
         for e in range(g):
             place = source.where(column + row.inside(x), step + e)

@@ -182,7 +182,7 @@ class Covered:
             body(Tile(self.whole + slot, start, units * cover.unit, last))
 
         with T.If(size > 0), T.Then():
-            _by_value(size, self.sizes, emit)
+            by_value(size, self.sizes, emit)
 
 
 def settled(value: Any) -> Any:
@@ -191,12 +191,12 @@ def settled(value: Any) -> Any:
     It would write what a bound variable stands for into every address that depends on it, which
     takes it seconds; LLVM turns the memory into a register.
     """
-    place = T.alloc_buffer((1,), "int64", scope="local")
+    place = T.alloc_buffer((1,), "int64")  # small enough for the stack
     T.buffer_store(place, value, [0])
     return place[0]
 
 
-def _by_value(value: Any, among: Sequence[int], emit: Callable[[int], None]) -> None:
+def by_value(value: Any, among: Sequence[int], emit: Callable[[int], None]) -> None:
     """``emit`` for the one of ``among`` (in ascending order) that ``value`` is: a search tree."""
     if len(among) == 1:
         emit(among[0])
@@ -204,9 +204,9 @@ def _by_value(value: Any, among: Sequence[int], emit: Callable[[int], None]) -> 
     middle = len(among) // 2
     with T.If(value < among[middle]):
         with T.Then():
-            _by_value(value, among[:middle], emit)
+            by_value(value, among[:middle], emit)
         with T.Else():
-            _by_value(value, among[middle:], emit)
+            by_value(value, among[middle:], emit)
 
 
 def _looked_up(values: Sequence[int], place: Any) -> Any:

@@ -1,4 +1,4 @@
-"""One plan for a whole family of products: which variants, with which covers, cut where (rank 4)."""
+"""One plan for a family of products: which variants, with which covers, cut where (rank 4)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,6 @@ from anatune.plan import (
     Estimate,
     GemmPlan,
     Interval,
-    Order,
     Region,
     Storage,
 )
@@ -52,8 +51,9 @@ UNSURE = {"C": 1.0, "B": 1.14, "A": 1.26}
 of 19 products (a Zen 5 guest, benchmarks/model_accuracy.py) where that is not that of all plans.
 Nothing is measured here, so a plan that the model is less sure of must promise more."""
 
-SAME = 0.004
-"""Mean loss that a further size of tile must save in a cover: less is below what is predicted."""
+SAME = 0.02
+"""Loss that the lack of a size of tile may cost any rest of a cover: less is below what is known of
+a few tiles, which are all that the smallest members have."""
 
 TILE_BYTES, VECTOR_BYTES = 400, 36
 """Code of a tile, and of each of its vectors: seen in artefacts for AVX-512."""
@@ -153,22 +153,26 @@ def with_covers(profile: Profile, plan: GemmPlan, dims: Iterable[str]) -> GemmPl
 def _few_sizes(cost: Mapping[int, float]) -> tuple[tuple[int, ...], ...]:
     """The cheapest pieces for every rest below two tiles, of as few sizes as cost about the same.
 
-    Sizes are dropped one by one, that first which is missed least, while the mean of all rests
-    stays within `SAME` of what all sizes would cost.
+    Sizes are dropped one by one, that first which is missed least, while no rest costs more than
+    `SAME` above what all sizes would cost it.
     """
     tile = max(cost)
     most = 2 * tile - 1
 
-    def mean(sizes: Iterable[int]) -> float:
+    def costs(sizes: Iterable[int]) -> list[float]:
         found = covers(most, {size: cost[size] for size in sizes})
-        return sum(cost[size] for pieces in found for size in pieces)
+        return [sum(cost[size] for size in pieces) for pieces in found[1:]]
 
     kept = set(cost)
-    limit = mean(kept) * (1 + SAME)
-    while len(kept) > 1:
-        removable = [size for size in kept if size not in (1, tile)]
-        least = min(removable, key=lambda size: mean(kept - {size}), default=None)
-        if least is None or mean(kept - {least}) > limit:
+    least_costs = costs(kept)
+
+    def loss(without: int) -> float:
+        pairs = zip(costs(kept - {without}), least_costs)
+        return max(mine / least - 1 for mine, least in pairs)
+
+    while removable := kept - {1, tile}:
+        least = min(removable, key=loss)
+        if loss(least) > SAME:
             break
         kept.remove(least)
     return tuple(covers(most, {size: cost[size] for size in kept}))

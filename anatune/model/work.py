@@ -148,10 +148,20 @@ def _c_pieces(
 
 
 def tile_cycles(plan: GemmPlan, rows: int, vectors: int, here: Machine) -> float:
-    """One tile that keeps C, of so many rows and vectors, with all that it needs in L1."""
+    """One tile that keeps C, of so many rows and vectors: one of several in one place.
+
+    B_r comes out of L2 where it is longer than half of L1 (the rule of hand-tuned libraries), A_r
+    is at hand; the narrower a tile is, the more of the one or the other each product takes.
+    """
     rate, latency = rate_of(plan.multiply, here)
-    steps = -(-plan.workload.k // plan.multiply.group)
-    ports = max(rows * vectors / rate, latency, (rows + vectors) / here.loads)
+    group = plan.multiply.group
+    steps = -(-min(plan.workload.k, plan.blocks.kc) // group)
+    vector_bytes = plan.tile.lanes * group * plan.b_bytes
+    far = steps * plan.tile.vectors * vector_bytes > here.l1.size_bytes / 2
+    data = vectors * vector_bytes / here.l2_rate if far else 0.0
+    ports = _overlapped(
+        max(rows * vectors / rate, latency), (rows + vectors) / here.loads, data
+    )
     return TILE_START_CYCLES + rows * vectors / here.stores + steps * ports
 
 

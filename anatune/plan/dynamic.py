@@ -26,8 +26,10 @@ class Interval:
         return self.low <= value and (self.high is None or value <= self.high)
 
     def __str__(self) -> str:
+        if self.low == self.high:
+            return f"{self.dim} = {self.low}"
         end = "on" if self.high is None else f"to {self.high}"
-        return f"{self.dim} from {self.low} {end}" if self.low != self.high else f"{self.dim} {end}"
+        return f"{self.dim} from {self.low} {end}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,12 +86,16 @@ class DynamicPlan:
     def first(self) -> GemmPlan:
         return self.variants[0]
 
+    def of(self, region: Region) -> GemmPlan:
+        """The variant of a region."""
+        return self.variants[region.variant - 1]
+
     def variant_at(self, **values: int) -> GemmPlan:
         """The variant that serves these values of the dims. Raises IllegalPlan beyond the range."""
-        found = next((r.variant for r in self.regions if values in r), None)
+        found = next((region for region in self.regions if values in region), None)
         require(found is not None, f"{values}: in none of the regions")
         assert found is not None
-        return self.variants[found - 1]
+        return self.of(found)
 
     def to_json(self) -> str:
         """The plan as one line of JSON that `from_json` reads back."""
@@ -102,5 +108,5 @@ class DynamicPlan:
         return plan
 
     def __str__(self) -> str:
-        parts = (f"{region}: {self.variants[region.variant - 1]}" for region in self.regions)
+        parts = (f"{region}: {self.of(region)}" for region in self.regions)
         return "; ".join(parts)

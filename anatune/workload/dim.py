@@ -149,7 +149,8 @@ class Compound(Extent):
         left, right = (_known(side, values) for side in (self.left, self.right))
         if (left is None) == (right is None):
             return {}
-        unknown, known = (self.left, right) if left is None else (self.right, left)
+        unknown: Extent = self.left if left is None else self.right
+        known = right if left is None else left
         if self.op == "*":
             return unknown.solved(is_ // known, values)
         if self.op == "+":
@@ -190,15 +191,15 @@ def extent_of(fields: Mapping[str, Any]) -> Extent:
         return Dim(fields["name"], fields["low"], fields["high"], tuple(fields["likely"]))
     known = fields["op"] in OPERATIONS
     require(known, f"op = {fields['op']!r}: one of {', '.join(OPERATIONS)}", WorkloadError)
-    sides = (extent_of(s) if isinstance(s, Mapping) else s for s in (fields["left"], fields["right"]))
-    return Compound(fields["op"], *sides)
+    sides = (fields["left"], fields["right"])
+    return Compound(fields["op"], *(extent_of(s) if isinstance(s, Mapping) else s for s in sides))
 
 
 def _made(op: str, left: Any, right: Any) -> Any:
     """``left op right``, simplified where one of them does nothing."""
     for side in (left, right):
-        fit = isinstance(side, Extent) or (isinstance(side, Integral) and not isinstance(side, bool))
-        if not fit:
+        number = isinstance(side, Integral) and not isinstance(side, bool)
+        if not number and not isinstance(side, Extent):
             return NotImplemented
     if op == "*" and 1 in (left, right):
         return right if left == 1 else left
@@ -221,6 +222,7 @@ def _known(extent: Any, values: Mapping[str, Any]) -> Any:
 
 
 def _whole(name: str, value: Any, least: int) -> int:
-    whole = isinstance(value, Integral) and not isinstance(value, bool) and value >= least
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    whole = whole and int(value) >= least
     require(whole, f"{name} = {value!r}: a whole number from {least} on", WorkloadError)
     return int(value)

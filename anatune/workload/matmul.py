@@ -87,7 +87,7 @@ class Matmul:
         """Dims of one name are one dim, and the operands' shapes tell what each is."""
         names = [dim.name for dim in self.dims]
         twice = {name for name in names if names.count(name) > 1}
-        why = f"{', '.join(twice)}: dims of one name with different ranges; make one Dim, use it twice"
+        why = f"{', '.join(twice)}: dims of one name, different ranges; make one Dim, use it twice"
         require(not twice, why, WorkloadError)
         extents = [getattr(self, name) for name in ("m", "n", "k", "batch")]
         lost = set(names) - set(solve({e: 1 for e in extents if isinstance(e, Extent)}))
@@ -284,7 +284,7 @@ def _extent(name: str, value: Any) -> Any:
 
 
 def _leading(name: str, value: Any, row: Any) -> Any:
-    if value is None or value is row:
+    if value is None or value == row:
         return row
     length = _extent(name, value)
     most = row.range[1] if isinstance(row, Extent) else row
