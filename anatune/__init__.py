@@ -19,7 +19,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from anatune.api import explain, plan, predict, rank, why_not
+    from anatune.api import explain, plan, predict, rank, simulate, why_not
     from anatune.codegen.library import load
     from anatune.errors import AnatuneError
     from anatune.hwprofile import Profile, profiles
@@ -51,6 +51,7 @@ _HOME = {
     "predict": "anatune.api",
     "profiles": "anatune.hwprofile",
     "rank": "anatune.api",
+    "simulate": "anatune.api",
     "tune": "anatune.tune",
     "tune_many": "anatune.many",
     "why_not": "anatune.api",

@@ -24,7 +24,8 @@ from anatune.cli.show import plain, print_json, print_table, progress, rate, sec
 
 if TYPE_CHECKING:
     from anatune.measure.outcome import Measurement
-    from anatune.plan import Estimate, Plan
+    from anatune.plan import Estimate
+    from anatune.plan.accelerator import Simulation
     from anatune.result import Candidate, Result
     from anatune.workload import Matmul
 
@@ -38,10 +39,25 @@ def plan(w: Matmul, target: str, threads: int | None, objective: str, as_json: b
 
     chosen = api.plan(w, target, threads=threads, objective=objective)
     estimate = api.predict(chosen, w, target)
+    found = _simulated(chosen, target)
     if as_json:
-        return print_json({"plan": plan_fields(chosen), "predicted": estimate_fields(estimate)})
+        fields = {"plan": plan_fields(chosen), "predicted": estimate_fields(estimate)}
+        return print_json({**fields, **({"simulated": found} if found else {})})
     click.echo(f"{w}: {chosen}")
     click.echo(f"predicted {_time_and_rate(w, estimate.seconds)}, bound by {estimate.bound}")
+    if found:
+        click.echo(f"simulated {_time_and_rate(w, found.seconds)}, {found.cycles:.6g} cycles")
+
+
+def _simulated(chosen: Any, target: str) -> Simulation | None:
+    """What came of a plan for an accelerator; None where there is nothing to simulate."""
+    from anatune import api
+    from anatune.model.accelerator.simulate import MOST_STEPS
+    from anatune.plan.accelerator import TilePlan
+
+    if not isinstance(chosen, TilePlan) or chosen.steps > MOST_STEPS:
+        return None
+    return api.simulate(chosen, target, numbers=False)
 
 
 @click.command(cls=WorkloadCommand)
@@ -130,7 +146,7 @@ def tune(
         click.echo(f"written to {file}")
 
 
-def plan_fields(chosen: Plan) -> dict[str, Any]:
+def plan_fields(chosen: Any) -> dict[str, Any]:
     """The plan as `anatune.plan.read_plan` takes it."""
     fields: dict[str, Any] = json.loads(chosen.to_json())
     return fields

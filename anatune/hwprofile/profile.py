@@ -201,7 +201,8 @@ class Profile:
         missing = self.missing
         if not missing:
             return None
-        return f"{len(missing)} facts are missing: {', '.join(missing)}: run {MEASURE_COMMAND}"
+        mend = f"run {MEASURE_COMMAND}" if self.accelerator is None else "add them to the file"
+        return f"{len(missing)} facts are missing: {', '.join(missing)}: {mend}"
 
 
 def hardware_threads(cores: tuple[CoreKind, ...]) -> int:

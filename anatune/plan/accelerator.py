@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from enum import Enum
 from math import prod
+from typing import Any
 
-from anatune.errors import IllegalPlan, require
+from anatune.errors import require
 from anatune.plan.nouns import DIMS
 from anatune.plan.plain import build, json_fields
 from anatune.workload import Matmul
@@ -134,15 +136,20 @@ class TilePlan:
         plan: TilePlan = build(cls, json_fields(text, "tiles"), "plan")
         return plan
 
-    def __str__(self) -> str:
+    @property
+    def configuration(self) -> str:
+        """All that a member of a family may share with others: everything but covers."""
         blocks = "x".join(str(self.block(dim)) for dim in "mnk")
-        counts = ", ".join(f"{x} {_BUFFERED.get(self.buffers(x).count, 'n')}" for x in OPERANDS)
+        counts = ", ".join(f"{x} {_BUFFERED[self.buffers(x).count - 1]}" for x in OPERANDS)
+        return f"blocks {blocks} in order {self.order.value}, buffers {counts}"
+
+    def __str__(self) -> str:
         edges = [f"{dim} {cover_text(self.cover(dim))}" for dim in "mnk" if self.trips(dim) > 1]
         covered = "".join(f", {edge}" for edge in edges)
-        return f"blocks {blocks} in order {self.order.value}{covered}, buffers {counts}"
+        return f"{self.configuration}{covered}"
 
 
-_BUFFERED = {1: "single", 2: "double", 3: "triple"}
+_BUFFERED = ("single", "double", "triple")
 
 
 def cover_text(cover: tuple[Run, ...]) -> str:
@@ -156,6 +163,18 @@ def runs(sizes: tuple[int, ...]) -> tuple[Run, ...]:
     for size in sizes:
         counts[size] += 1
     return tuple(Run(size=size, count=count) for size, count in counts.items())
+
+
+def with_covers(plan: TilePlan, covers: Mapping[str, tuple[Run, ...]]) -> TilePlan:
+    """The plan with other covers of some dimensions."""
+    changed: dict[str, Any] = dict(covers)
+    return replace(plan, **changed)
+
+
+def with_buffers(plan: TilePlan, counts: Sequence[int], placement: Placement) -> TilePlan:
+    """The plan with so many buffers of a, b and c."""
+    a, b, c = (replace(plan.buffers(x), count=n) for x, n in zip(OPERANDS, counts))
+    return replace(plan, placement=placement, a=a, b=b, c=c)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,5 +5,6 @@ of one operation and one transfer; `layout` places buffers; `traffic` counts wha
 bounds its cycles from below; `timeline` walks through a plan and predicts its cycles; `space` lists
 legal plans, `choose` searches them, `edges` covers what full blocks leave. `stream` writes a plan
 down as commands, and `simulate` executes these on the described machine, numbers included.
-`estimate` and `explain` report, `ranges` cuts dynamic extents. Letters as in `anatune.model`.
+`operate` is its engine, `numbers` and `checks` watch it. `estimate` and `explain` report, `ranges`
+cuts dynamic extents, `entry` is what the package's functions call.
 """

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from anatune.model.accelerator.machine import Machine
 from anatune.model.cover import cheapest_cover
-from anatune.plan.accelerator import OPERANDS, Run, TilePlan, runs
+from anatune.plan.accelerator import OPERANDS, Run, TilePlan, runs, with_covers
 
 Score = Callable[[TilePlan], float]
 
@@ -17,7 +16,7 @@ def with_edges(here: Machine, plan: TilePlan, score: Score) -> TilePlan:
     best, least = plan, score(plan)
     for dim in "mnk":
         if plan.trips(dim) > 1:
-            tried = replace(best, **{dim: cheapest(here, best, dim)})
+            tried = with_covers(best, {dim: cheapest(here, best, dim)})
             found = score(tried)
             if found < least:
                 best, least = tried, found

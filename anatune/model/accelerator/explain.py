@@ -38,9 +38,7 @@ def explain(profile: Profile, plan: TilePlan) -> str:
 
 def _operation(here: Machine) -> list[str]:
     o = here.operation
-    fed = [
-        f"{x} {here.touched[x] / here.pads[x].bank_bytes_per_cycle:g}" for x in OPERANDS
-    ]
+    fed = [f"{x} {here.touched[x] / here.pads[x].bank_bytes_per_cycle:g}" for x in OPERANDS]
     return [
         f"{o.rows}x{o.columns}x{o.depth} multiply-adds of {o.dtype} every {here.interval:g} cycles "
         f"= max({o.interval_cycles:g} of the engine, {', '.join(fed)} to pass the banks)",
@@ -60,7 +58,8 @@ def _blocks(here: Machine, plan: TilePlan) -> list[str]:
         )
     often = ", ".join(f"{x} {plan.visits(x)}" for x in OPERANDS)
     spilled = "; partial sums are stored and loaded again" if plan.spills else ""
-    return [*lines, f"loops {plan.order.value}, outermost first; visits of a block: {often}{spilled}"]
+    loops = f"loops {plan.order.value}, outermost first; visits of a block: {often}{spilled}"
+    return [*lines, loops]
 
 
 def _buffers(here: Machine, plan: TilePlan) -> list[str]:
@@ -69,8 +68,8 @@ def _buffers(here: Machine, plan: TilePlan) -> list[str]:
     for operand, (first, second) in OPERANDS.items():
         sizes = plan.block(first), plan.block(second)
         size = CAPACITY.show(here.buffer_bytes(operand, sizes))
-        buffers = plan.buffers(operand)
-        lines.append(f"{operand}: {buffers.count} x {size} in {here.pads[operand].name}, by {buffers.dma}")
+        own, where = plan.buffers(operand), here.pads[operand].name
+        lines.append(f"{operand}: {own.count} x {size} in {where}, moved by {own.dma}")
     for pad in here.found.scratchpads:
         have = CAPACITY.show(pad.size_bytes)
         lines.append(f"{pad.name}: {CAPACITY.show(taken[pad.name])} of {have}")
@@ -116,4 +115,5 @@ def _simulated(here: Machine, plan: TilePlan, estimate: Estimate) -> list[str]:
 def _doubts(profile: Profile) -> list[str]:
     counted = {"assumed": profile.assumed, "not stated": profile.missing}
     facts = [f"{len(names)} facts are {how}" for how, names in counted.items() if names]
-    return [f"{' and '.join(facts) or 'every fact has a source'}: anatune profile show {profile.name}"]
+    said = " and ".join(facts) or "every fact has a source"
+    return [f"{said}: anatune profile show {profile.name}"]

@@ -1,4 +1,4 @@
-"""The tile engine of the simulation: one operation after another, each added to its sums (rank 4)."""
+"""The tile engine of the simulation: operations one after another, added to sums (rank 4)."""
 
 from __future__ import annotations
 

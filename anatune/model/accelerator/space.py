@@ -13,7 +13,15 @@ from itertools import product
 from anatune.hwprofile.accelerator import DmaEngine
 from anatune.model.accelerator.layout import buffer_stride
 from anatune.model.accelerator.machine import Machine
-from anatune.plan.accelerator import OPERANDS, BlockOrder, Buffers, Placement, Run, TilePlan
+from anatune.plan.accelerator import (
+    OPERANDS,
+    BlockOrder,
+    Buffers,
+    Placement,
+    Run,
+    TilePlan,
+    with_buffers,
+)
 
 MOST_BUFFERS = {Placement.OWN_BANKS: (3, 3, 2), Placement.PACKED: (2, 2, 2)}
 """Buffers of a, b and c that are tried. Work of one resource overlaps with that of another by two;
@@ -64,8 +72,8 @@ def members(here: Machine, family: Family) -> Iterator[TilePlan]:
             return
         for order in _orders(covers):
             for engines in _engines(here):
-                single = {x: Buffers(count=1, dma=name) for x, name in zip(OPERANDS, engines)}
-                yield TilePlan(workload=w, order=order, **covers, **single)  # type: ignore
+                a, b, c = (Buffers(count=1, dma=name) for name in engines)
+                yield TilePlan(workload=w, order=order, **covers, a=a, b=b, c=c)
 
 
 def cover(extent: int, block: int) -> tuple[Run, ...]:
@@ -117,10 +125,7 @@ def buffered(here: Machine, single: TilePlan) -> Iterator[TilePlan]:
                 continue
             if _fits(here, strides, counts):
                 kept.append(counts)
-                buffers = {
-                    x: replace(single.buffers(x), count=c) for x, c in zip(OPERANDS, counts)
-                }
-                yield replace(single, placement=placement, **buffers)
+                yield with_buffers(single, counts, placement)
 
 
 def _blocks(plan: TilePlan, operand: str) -> int:

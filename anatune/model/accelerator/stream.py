@@ -1,4 +1,4 @@
-"""A plan as the commands that an accelerator is given: loads, blocks of operations, stores (rank 4).
+"""A plan as commands for an accelerator: loads, blocks of operations, stores (rank 4).
 
 Each DMA engine and the tile engine takes its commands in order. What must be waited for beyond that
 is written into each command.

@@ -84,7 +84,7 @@ def least_buffered(here: Machine, plan: TilePlan, found: Totals) -> float:
     rests: Counter[str] = Counter()
     for (operand, name), cycles in found.held_up.items():
         if plan.buffers(operand).count == 1:
-            rests[name] += cycles  # type: ignore[assignment]
+            rests[name] += cycles
     least = found.operations * _least_interval(here, plan)
     return max(least, found.engine_cycles) + max(rests.values(), default=0.0)
 
