@@ -7,15 +7,15 @@ be within that of the best plan in `space`, by the model's own cycles.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import lru_cache
+from math import inf
 
 from anatune.errors import OptionError, require
 from anatune.hwprofile.profile import Profile
 from anatune.model.accelerator.edges import with_edges
 from anatune.model.accelerator.machine import Machine
 from anatune.model.accelerator.space import Family, buffered, families, members
-from anatune.model.accelerator.timeline import timeline
+from anatune.model.accelerator.timeline import cycles_within
 from anatune.model.accelerator.traffic import Totals, joules, least_buffered, least_cycles, totals
 from anatune.plan.accelerator import OPERANDS, TilePlan
 from anatune.workload import Matmul
@@ -26,14 +26,10 @@ GAP = 0.005
 ALIKE = 0.001
 """Share by which bounds of families may differ and say nothing of which is better."""
 
-Weigh = Callable[[float, float], float]
-"""From cycles and joules to what is made small."""
+OBJECTIVES = {"time": (1, 0), "energy": (0, 1), "edp": (1, 1)}
+"""Powers of cycles and of joules, whose product is made small."""
 
-OBJECTIVES: dict[str, Weigh] = {
-    "time": lambda cycles, energy: cycles,
-    "energy": lambda cycles, energy: energy,
-    "edp": lambda cycles, energy: cycles * energy,
-}
+Powers = tuple[int, int]
 
 
 @lru_cache(maxsize=512)
@@ -47,32 +43,44 @@ def best(profile: Profile, workload: Matmul, objective: str = "time") -> TilePla
     """
     known = ", ".join(OBJECTIVES)
     require(objective in OBJECTIVES, f"objective = {objective!r}: one of {known}", OptionError)
-    here, weigh = Machine(profile, workload), OBJECTIVES[objective]
-
-    def score(plan: TilePlan) -> float:
-        return weigh(timeline(here, plan).cycles, joules(here, totals(here, plan)))
-
+    here, powers = Machine(profile, workload), OBJECTIVES[objective]
     pick: TilePlan | None = None
-    least = float("inf")
-    for bound, family in _by_bound(here, weigh):
+    least = inf
+    for bound, family in _by_bound(here, powers):
         if bound >= least * (1 - GAP):
             continue
-        for promise, single, sums in _members_by_bound(here, family, weigh):
+        for promise, single, sums in _members_by_bound(here, family, powers):
             if promise >= least * (1 - GAP):
                 break
             for plan in buffered(here, single):
-                own = weigh(least_buffered(here, plan, sums), joules(here, sums))
-                if own < least * (1 - GAP) and (found := score(plan)) < least:
-                    pick, least = plan, found
+                own = _score(powers, least_buffered(here, plan, sums), joules(here, sums))
+                if own < least * (1 - GAP):
+                    found = _found(here, plan, sums, powers, least)
+                    pick, least = (plan, found) if found < least else (pick, least)
     why = f"{profile.name}: no scratchpad holds the operands of one operation"
     require(pick is not None, why)
     assert pick is not None
-    return with_edges(here, pick, score)
+    return with_edges(here, pick, lambda p: _found(here, p, totals(here, p), powers, inf))
 
 
-def _by_bound(here: Machine, weigh: Weigh) -> list[tuple[float, Family]]:
+def _score(powers: Powers, cycles: float, energy: float) -> float:
+    return float(cycles ** powers[0] * energy ** powers[1])
+
+
+def _found(
+    here: Machine, plan: TilePlan, sums: Totals, powers: Powers, least: float
+) -> float:
+    """The score of a plan; infinite where it is certain to exceed ``least``."""
+    energy = joules(here, sums)
+    if not powers[0]:
+        return energy
+    limit = least / energy ** powers[1]
+    return _score(powers, cycles_within(here, plan, sums.engine_cycles, limit), energy)
+
+
+def _by_bound(here: Machine, powers: Powers) -> list[tuple[float, Family]]:
     """Families by rising bounds; of those that promise `ALIKE`, the largest first."""
-    found = [(weigh(*_family_bound(here, family)), family) for family in families(here)]
+    found = [(_score(powers, *_family_bound(here, family)), family) for family in families(here)]
     alike = min((bound for bound, _ in found), default=0.0) * (1 + ALIKE)
     return sorted(
         found, key=lambda e: (max(e[0], alike), -e[1].m * e[1].n if e[0] <= alike else 0, e[0])
@@ -80,12 +88,12 @@ def _by_bound(here: Machine, weigh: Weigh) -> list[tuple[float, Family]]:
 
 
 def _members_by_bound(
-    here: Machine, family: Family, weigh: Weigh
+    here: Machine, family: Family, powers: Powers
 ) -> list[tuple[float, TilePlan, Totals]]:
     found = []
     for plan in members(here, family):
         sums = totals(here, plan)
-        promise = weigh(least_cycles(here, plan, sums), joules(here, sums))
+        promise = _score(powers, least_cycles(here, plan, sums), joules(here, sums))
         found.append((promise, plan, sums))
     return sorted(found, key=lambda entry: entry[0])
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import product
+from typing import Any
 
 from anatune.hwprofile.accelerator import DmaEngine
 from anatune.model.accelerator.layout import buffer_stride
@@ -63,17 +64,20 @@ def members(here: Machine, family: Family) -> Iterator[TilePlan]:
     w = here.workload
     most = max(here.pads[x].size_bytes // here.buffer_bytes(x, (1, 1)) for x in "ab")
     for k in sizes(here.units("k", w.k), most):
-        covers = {
-            dim: cover(w.along(dim), blocks * here.grain[dim])
-            for dim, blocks in (("m", family.m), ("n", family.n), ("k", k))
-        }
+        blocks = {"m": family.m, "n": family.n, "k": k}
+        covers = {d: cover(w.along(d), blocks[d] * here.grain[d]) for d in blocks}
         block = {dim: runs[0].size for dim, runs in covers.items()}
         if not _fits(here, _strides(here, block, Placement.PACKED), SINGLE):
             return
         for order in _orders(covers):
             for engines in _engines(here):
                 a, b, c = (Buffers(count=1, dma=name) for name in engines)
-                yield TilePlan(workload=w, order=order, **covers, a=a, b=b, c=c)
+                yield TilePlan(workload=w, order=order, a=a, b=b, c=c, **_typed(covers))
+
+
+def _typed(covers: dict[str, tuple[Run, ...]]) -> dict[str, Any]:
+    """``covers`` as keywords beside others."""
+    return dict(covers)
 
 
 def cover(extent: int, block: int) -> tuple[Run, ...]:

@@ -71,6 +71,25 @@ def timeline(here: Machine, plan: TilePlan) -> Timeline:
     return walk.finish()
 
 
+def cycles_within(here: Machine, plan: TilePlan, engine_cycles: float, limit: float) -> float:
+    """Cycles of a plan; infinite as soon as they must exceed ``limit``.
+
+    Args:
+        engine_cycles: that the plan's operations take at the least, waits apart.
+    """
+    walk = _Walk(here, plan, layout(here, plan))
+    walk.engine_least, walk.limit = engine_cycles, limit
+    try:
+        walk.loops(0, {})
+    except _TooSlow:
+        return inf
+    return walk.finish().cycles
+
+
+class _TooSlow(Exception):
+    """A walk that is not worth going on with."""
+
+
 class _Walk:
     def __init__(self, here: Machine, plan: TilePlan, lay: Layout) -> None:
         self.here, self.plan, self.lay = here, plan, lay
@@ -86,6 +105,7 @@ class _Walk:
         self.done = 0.0  # when all sums of the last block are in the scratchpad
         self.stored = 0.0
         self.engine_cycles = self.conflict_cycles = 0.0
+        self.engine_least, self.limit = 0.0, inf
         self.transfers: dict[object, Transfer] = {}
         self.intervals: dict[tuple[Buffer, ...], float] = {}
         self.stores_after = plan.stores_after
@@ -227,6 +247,8 @@ class _Walk:
         self.sums_ready = final_slice + self.here.found.accumulate_cycles
         self.done = self.issued - interval + max(interval, self.here.pipeline)
         self.engine_cycles += self.issued - begin
+        if self.issued + max(0.0, self.engine_least - self.engine_cycles) > self.limit:
+            raise _TooSlow
         self.busy.append(_Busy(begin, self.issued, used, interval))
         self.at = at
         self._end_stores(self.issued)
