@@ -34,15 +34,28 @@ from anatune.plan.accelerator import (
 )
 from anatune.workload import Dim, matmul
 
-ERROR = 0.05
-"""Largest difference between predicted and simulated cycles: where buffers share banks, transfers
-that two DMA engines make at once are predicted one by one. Otherwise they agree to rounding."""
+EXACT, MEETING = 1e-9, 0.25
+"""Largest difference between predicted and simulated cycles. Where two DMA engines meet in a bank
+they slow each other down, which only the simulation knows: 2 % for 95 of 100 such plans drawn at
+random, and 17 % at worst. Otherwise both agree."""
 
 EXTENTS = st.integers(1, 40)
 quick = settings(
     max_examples=40, deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )  # fmt: skip
+
+
+def error(here, plan):
+    """What a prediction may be off by."""
+    movers = {}
+    for operand in OPERANDS:
+        name = here.pads[operand].name
+        movers.setdefault(name, set()).add(plan.buffers(operand).dma)
+    if plan.spills:
+        movers[here.pads["c"].name].add(plan.a.dma)
+    meet = plan.placement is Placement.PACKED and any(len(dma) > 1 for dma in movers.values())
+    return MEETING if meet else EXACT
 
 
 def planned(profile, m, n, k, **options):
@@ -64,8 +77,7 @@ def drawn(profile, data):
 def test_predicted_as_simulated(profile, m, n, k, trans_a, trans_b):
     here, plan = planned(profile, m, n, k, trans_a=trans_a, trans_b=trans_b)
     estimate, found = predict(profile, plan), simulate(here, plan)
-    near = ERROR if plan.placement is Placement.PACKED else 1e-9
-    assert estimate.cycles == pytest.approx(found.cycles, rel=near)
+    assert estimate.cycles == pytest.approx(found.cycles, rel=error(here, plan))
     assert estimate.joules == pytest.approx(found.joules)
     assert found.correct, "edges, covers and partial sums add up to C"
     for pad, held in found.peak_bytes:
@@ -81,8 +93,7 @@ def test_any_legal_plan_is_predicted_as_simulated(profile, data):
     """Orders, partial sums, buffers and engines that the best plan does not take."""
     here, plan = drawn(profile, data)
     when, found, sums = timeline(here, plan), simulate(here, plan), totals(here, plan)
-    near = ERROR if plan.placement is Placement.PACKED else 1e-9
-    assert when.cycles == pytest.approx(found.cycles, rel=near)
+    assert when.cycles == pytest.approx(found.cycles, rel=error(here, plan))
     assert found.correct
     assert least_cycles(here, plan, sums) <= when.cycles * (1 + 1e-9)
     assert least_buffered(here, plan, sums) <= when.cycles * (1 + 1e-9)
@@ -191,7 +202,7 @@ def test_all_orders_and_buffers_run(order, counts):
     here = Machine(profile_of(replace(SMALL.accelerator, scratchpads=pads)), plan.workload)
     found = simulate(here, plan)
     assert found.correct
-    assert timeline(here, plan).cycles == pytest.approx(found.cycles, rel=ERROR)
+    assert timeline(here, plan).cycles == pytest.approx(found.cycles, rel=error(here, plan))
 
 
 def test_visits():

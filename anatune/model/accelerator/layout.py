@@ -16,6 +16,9 @@ Bank = tuple[str, int]
 """A scratchpad's name and the number of one of its banks."""
 
 
+NOBODY: Mapping[Buffer, float] = {}
+
+
 @dataclass(frozen=True)
 class Layout:
     """Addresses of all buffers. Two that have a bank in common are taken to meet there always."""
@@ -72,17 +75,19 @@ def engine_interval(here: Machine, lay: Layout, used: tuple[Buffer, ...]) -> flo
 
 def dma_rate(
     here: Machine, lay: Layout, moved: Buffer, per_cycle: float, used: tuple[Buffer, ...],
-    interval: float,
+    interval: float, others: Mapping[Buffer, float] = NOBODY,
 ) -> float:  # fmt: skip
     """Share of its own rate that a transfer keeps while the engine, which goes first, works.
 
     Args:
         moved: the buffer that is filled or emptied, at ``per_cycle`` bytes in its scratchpad.
         used: what the engine works on, an operation every ``interval`` cycles.
+        others: bytes per cycle of transfers that go first.
     """
     met = [x for x in used if lay.meet(moved, x)]
-    if not met:
+    before = [rate for other, rate in others.items() if lay.meet(moved, other)]
+    if not met and not before:
         return 1.0
-    taken = sum(here.touched[x] for x, _ in met) / interval
+    taken = sum(here.touched[x] for x, _ in met) / interval + sum(before)
     left = max(0.0, here.pads[moved[0]].bank_bytes_per_cycle - taken)
     return min(1.0, left / per_cycle)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from anatune.errors import OptionError, require
 from anatune.model.accelerator.checks import Checks
-from anatune.model.accelerator.layout import dma_rate, engine_interval, layout
+from anatune.model.accelerator.layout import Buffer, dma_rate, engine_interval, layout
 from anatune.model.accelerator.machine import Machine, Transfer
 from anatune.model.accelerator.numbers import Numbers
 from anatune.model.accelerator.operate import Operator
@@ -169,17 +169,29 @@ class _Run:
         for name, taken in self.checks.occupied_bytes().items():
             self.tally.peak[name] = max(self.tally.peak[name], taken)
 
-    def _rate(self, flow: _Flow) -> float:
-        work = self.work
-        if work is None or work.begun > self.now or not flow.cost.data_cycles:
-            return 1.0
-        per_cycle = flow.cost.pad_bytes / flow.cost.data_cycles
-        used, interval = work.command.used, work.interval
-        return dma_rate(self.here, self.lay, flow.move.buffer, per_cycle, used, interval)
+    def _rates(self) -> dict[str, float]:
+        """Share of its own rate at which each transfer's data flows, the engine going first.
+
+        Of transfers that meet in a bank, that of the DMA engine that is named first goes first.
+        """
+        rates: dict[str, float] = {}
+        others: dict[Buffer, float] = {}
+        at_work = self.work is not None and self.work.begun <= self.now
+        used = self.work.command.used if self.work and at_work else ()
+        interval = self.work.interval if self.work else 1.0
+        for name in self.moves:
+            flow = self.flows.get(name)
+            if flow is None or flow.data_from > self.now or not flow.cost.data_cycles:
+                rates[name] = 1.0
+                continue
+            buffer, full = flow.move.buffer, flow.cost.pad_bytes / flow.cost.data_cycles
+            rates[name] = dma_rate(self.here, self.lay, buffer, full, used, interval, others)
+            others[buffer] = full * rates[name]
+        return rates
 
     def _advance(self) -> None:
         """On to the next event, and everything that happens then."""
-        rates = {name: self._rate(flow) for name, flow in self.flows.items()}
+        rates = self._rates()
         times = [work.done for work in self.draining]
         if self.work:
             times += [t for t in (self.work.begun, self.work.issued) if t > self.now]

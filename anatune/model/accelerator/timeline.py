@@ -1,7 +1,7 @@
 """Cycles of a plan: a walk through its loops, block by block, that skips what repeats (rank 4).
 
-Every resource takes its work in order, so times follow from maxima and sums alone. Once two turns
-of a loop leave the same state behind, shifted in time, all further turns of the same sizes do.
+Every resource takes its work in order, so times follow from maxima and sums alone. What is left
+out: two DMA engines that move data through one bank at once do not slow each other down here.
 """
 
 from __future__ import annotations
@@ -12,10 +12,8 @@ from math import inf, lcm
 
 from anatune.model.accelerator.layout import Buffer, Layout, dma_rate, engine_interval, layout
 from anatune.model.accelerator.machine import Machine, Transfer
+from anatune.model.accelerator.repeats import Turns
 from anatune.plan.accelerator import OPERANDS, Placement, TilePlan
-
-SAME = 1e-6
-"""Cycles by which times of two turns may differ and still count as the same: rounding of floats."""
 
 REMEMBERED = 3
 """Blocks of operations that a transfer may run beside: no operand has more than three buffers."""
@@ -123,17 +121,17 @@ class _Walk:
         dim, index = self.plan.order.value[level], 0
         last = self.plan.trips(dim) - 1
         for run in self.plan.cover(dim):
-            end, turns = index + run.count, _Turns()
+            end, turns = index + run.count, Turns()
             while index < end:
                 self.loops(level + 1, {**at, dim: (index, run.size)})
                 index += 1
                 left = (min(end, last) - index) // self.rotation
                 if left > 0 and index % self.rotation == 0:
-                    turns.add(self)
+                    turns.add(self._times(), self._shape(), self.step)
                     if turns.repeats:
                         self._skip(left, turns.moves, turns.steps)
                         index += left * self.rotation
-                        turns = _Turns()
+                        turns = Turns()
 
     def finish(self) -> Timeline:
         self._retire_sums()
@@ -330,37 +328,6 @@ class _Walk:
             store.due += turns * steps
 
 
-@dataclass
-class _Turns:
-    """The last turns of one loop: how far each time moved in them."""
-
-    times: list[float] = field(default_factory=list)
-    shape: tuple[object, ...] = ()
-    step: int = 0
-    steps: int = 0  # of the last turn
-    moves: list[float] = field(default_factory=list)
-    alike: int = 0  # turns in a row that moved all times alike
-
-    def add(self, walk: _Walk) -> None:
-        times, shape = walk._times(), walk._shape()
-        fits = shape == self.shape and len(times) == len(self.times)
-        moves = [now - then for now, then in zip(times, self.times)] if fits else []
-        self.alike = self.alike + 1 if moves and _same(moves, self.moves) else 0
-        self.times, self.shape, self.moves = times, shape, moves
-        self.steps, self.step = walk.step - self.step, walk.step
-
-    @property
-    def repeats(self) -> bool:
-        """Times move as the engine's does, or are of what this loop does not touch."""
-        period = self.moves[0] if self.alike else 0.0
-        moving = self.moves[:-2]  # the last two are sums, not times
-        return self.alike > 0 and all(min(abs(m - period), abs(m)) <= SAME for m in moving)
-
-
 def _sizes(operand: str, at: dict[str, tuple[int, int]]) -> tuple[int, int]:
     first, second = OPERANDS[operand]
     return at[first][1], at[second][1]
-
-
-def _same(one: list[float], other: list[float]) -> bool:
-    return len(one) == len(other) and all(abs(x - y) <= SAME for x, y in zip(one, other))
