@@ -21,11 +21,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from anatune.api import explain, plan, predict, rank, simulate, why_not
     from anatune.codegen.library import load
+    from anatune.codegen.tensorize import kernel_object, tensorize
     from anatune.errors import AnatuneError
+    from anatune.external import register_microkernel
     from anatune.hwprofile import Profile, profiles
     from anatune.machine import detect, load_profile
     from anatune.many import tune_many
-    from anatune.plan import Estimate, GemmPlan
+    from anatune.partition import partition
+    from anatune.plan import Estimate, ExternalKernel, GemmPlan, ThroughputModel
+    from anatune.plan.registered import forget_microkernel, microkernels
     from anatune.records import Store
     from anatune.result import Result
     from anatune.tune import tune
@@ -37,21 +41,29 @@ _HOME = {
     "AnatuneError": "anatune.errors",
     "Dim": "anatune.workload",
     "Estimate": "anatune.plan",
+    "ExternalKernel": "anatune.plan",
     "GemmPlan": "anatune.plan",
     "Matmul": "anatune.workload",
     "Profile": "anatune.hwprofile",
     "Result": "anatune.result",
     "Store": "anatune.records",
+    "ThroughputModel": "anatune.plan",
     "detect": "anatune.machine",
     "explain": "anatune.api",
+    "forget_microkernel": "anatune.plan.registered",
+    "kernel_object": "anatune.codegen.tensorize",
     "load": "anatune.codegen.library",
     "load_profile": "anatune.machine",
     "matmul": "anatune.workload",
+    "microkernels": "anatune.plan.registered",
+    "partition": "anatune.partition",
     "plan": "anatune.api",
     "predict": "anatune.api",
     "profiles": "anatune.hwprofile",
     "rank": "anatune.api",
+    "register_microkernel": "anatune.external",
     "simulate": "anatune.api",
+    "tensorize": "anatune.codegen.tensorize",
     "tune": "anatune.tune",
     "tune_many": "anatune.many",
     "why_not": "anatune.api",

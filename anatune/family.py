@@ -1,4 +1,4 @@
-"""One kernel for a family of workloads, planned by the model, verified, with reasons (rank 8)."""
+"""One kernel for a family of workloads, planned by the model, verified, with reasons (rank 7.8)."""
 
 from __future__ import annotations
 
@@ -157,7 +157,10 @@ def tune_family(
     """
     why = f"budget = {budget!r}: a workload with dims is planned by the model alone: leave it out"
     require(budget in (None, 0), why, OptionError)
-    limit = MOST_BYTES if code_bytes is None else code_bytes
+    limit: Any = MOST_BYTES if code_bytes is None else code_bytes
+    number = isinstance(limit, (int, float)) and not isinstance(limit, bool)
+    why = f"code_bytes = {code_bytes!r}: a number of bytes above 0"
+    require(number and limit > 0, why, OptionError)
     progress("planning")
     with Builder(processors(), Kernels()) as builder:
         builder.warm_up()

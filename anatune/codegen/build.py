@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import signal
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,9 @@ import tvm
 from anatune.codegen.dynamic import lower_dynamic
 from anatune.codegen.gemm import lower_gemm
 from anatune.codegen.call import ENTRY
-from anatune.codegen.library import PLAN_SYMBOL
-from anatune.codegen.link import export_library
+from anatune.codegen.external import linked_with
+from anatune.codegen.library import PLAN_SYMBOL, Code
+from anatune.codegen.link import export_library, write_loadable
 from anatune.codegen.scheduled import scheduled
 from anatune.codegen.target import tvm_target
 from anatune.errors import BuildError, OptionError, last_line, require
@@ -43,10 +46,17 @@ class Kernel:
     plan: Plan
     ir: tvm.IRModule
     executable: Any
+    objects: tuple[Path, ...] = ()  # that its code is linked with: an external micro-kernel's
 
     def function(self, name: str = ENTRY) -> Any:
         """A compiled function; made callable on first use, which needs the machine it is for."""
-        return self.executable[name]
+        return (self._linked if self.objects else self.executable)[name]
+
+    @cached_property
+    def _linked(self) -> Any:
+        with tempfile.TemporaryDirectory(prefix="anatune-") as folder:
+            file = write_loadable(self.executable, Path(folder) / "kernel", self.objects)
+            return Code.of(file).load()
 
     def source(self, kind: str = "tir") -> str:
         """The kernel as text: "tir", "llvm" (IR after optimisation) or "asm".
@@ -69,7 +79,7 @@ class Kernel:
         """
         path = Path(path)
         isa, note = self.plan.target.isa, self.plan.to_json()
-        export_library(self.executable, path, isa, PLAN_SYMBOL, note)
+        export_library(self.executable, path, isa, PLAN_SYMBOL, note, self.objects)
         return path
 
 
@@ -79,14 +89,14 @@ def build(plan: Plan) -> Kernel:
     Raises:
         BuildError: TVM or LLVM refused, with the last line of what they said.
     """
-    target = tvm_target(plan.target)
+    target, objects = tvm_target(plan.target), linked_with(plan)
     try:
         module, config, idle = _lowered(plan)
         with interrupts_wait(), tvm.transform.PassContext(config=config, disabled_pass=idle):
             executable = tvm.compile(module, target=target)
     except Exception as error:  # TVM raises many classes, all of them about this plan
         raise BuildError(f"{plan}: {last_line(error) or type(error).__name__}") from error
-    return Kernel(plan, module, executable)
+    return Kernel(plan, module, executable, objects)
 
 
 def _lowered(plan: Plan) -> tuple[tvm.IRModule, dict[str, Any], list[str]]:

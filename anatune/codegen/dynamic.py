@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 from tvm import tirx
@@ -15,7 +16,7 @@ from anatune.codegen.gemm import emit_pack_ahead, emit_product, function
 from anatune.codegen.sizes import Sizes, by_value, settled
 from anatune.codegen.vectors import index
 from anatune.plan import DynamicPlan, Interval, Region, Storage
-from anatune.workload import Extent, Matmul, Tensor
+from anatune.workload import Dim, Extent, Matmul, Tensor
 from anatune.workload.dim import at, dims_of, solve
 
 FIELDS = ("m", "n", "k", "batch")
@@ -74,7 +75,12 @@ def lower_dynamic(plan: DynamicPlan) -> dict[str, tirx.PrimFunc]:
         varying = {f: names.extent(getattr(w, f)) for f in FIELDS if dims_of(getattr(w, f))}
 
         def emit(variant: int) -> None:
-            emit_product(Sizes(plan.variants[variant - 1], varying), buffers)
+            largest = _largest(plan, variant)
+            emit_product(Sizes(plan.variants[variant - 1], varying, largest), buffers)
+
+        for dim in (dim for dim in w.dims if dim.high is not None):
+            with T.Assert(values[dim.name] <= dim.high, _beyond(dim)):
+                pass
 
         numbers = sorted({region.variant for region in plan.regions})
         by_value(settled(_variant_at(list(plan.regions), values)), numbers, emit)
@@ -82,6 +88,29 @@ def lower_dynamic(plan: DynamicPlan) -> dict[str, tirx.PrimFunc]:
     tensors = {**inputs, "c": w.output}
     functions[ENTRY] = function(ENTRY, tensors, list(plan.variants), names.buffer, body)
     return functions
+
+
+def _largest(plan: DynamicPlan, variant: int) -> dict[str, int]:
+    """The largest extents that a variant serves; those without an end are left out."""
+    regions = [region for region in plan.regions if region.variant == variant]
+    found = {}
+    for name in FIELDS:
+        most = max(_most(getattr(plan.workload, name), region) for region in regions)
+        if most < inf:
+            found[name] = int(most)
+    return found
+
+
+def _most(extent: Any, region: Region) -> float:
+    """What an extent is at most in a region."""
+    if not isinstance(extent, Extent):
+        return float(extent)
+    ends = {i.dim: (float(i.low), inf if i.high is None else i.high) for i in region.intervals}
+    return extent.within(ends)[1]
+
+
+def _beyond(dim: Dim) -> str:
+    return f"{dim.name}: beyond {dim.high}, the upper end of its range"
 
 
 def _variant_at(regions: list[Region], values: Mapping[str, Any]) -> Any:

@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from anatune.codegen.call import BoundCall, CheckedCall
+from anatune.codegen.operands import shape_of
 from anatune.errors import OperandError, WorkloadError, require
 from anatune.plan import DynamicPlan
 from anatune.workload import Matmul, Tensor
@@ -37,24 +38,27 @@ class _Members(Generic[Call]):
             return self._ready[tuple([x.shape for x in operands])]
         except (KeyError, AttributeError, TypeError):
             pass  # a shape not seen before, or something without one, such as a number
-        shapes = tuple(tuple(getattr(x, "shape", ())) for x in operands)
-        if len(self._ready) >= MOST_MEMBERS:
-            self._ready.clear()
-        call = self._ready.setdefault(shapes, self._make(self._values(shapes)))
-        return call
+        names = ", ".join(self._tensors)
+        why = f"{len(operands)} operands: {len(self._tensors)} are needed: {names}"
+        require(len(operands) == len(self._tensors), why, OperandError)
+        shapes = tuple(map(shape_of, self._tensors, operands))
+        if shapes not in self._ready:
+            made = self._make(self._values(shapes))
+            if len(self._ready) >= MOST_MEMBERS:
+                self._ready.clear()
+            self._ready[shapes] = made
+        return self._ready[shapes]
 
     def _values(self, shapes: tuple[tuple[int, ...], ...]) -> dict[str, int]:
         """The dims that the shapes tell, in their ranges."""
-        names = ", ".join(self._tensors)
-        why = f"{len(shapes)} operands: {len(self._tensors)} are needed: {names}"
-        require(len(shapes) == len(self._tensors), why, OperandError)
         seen: dict[Any, int] = {}
         for (name, tensor), shape in zip(self._tensors.items(), shapes):
             why = f"{name}: shape {shape}, {_shown(tensor)} is needed"
             require(len(shape) == len(tensor.shape), why, OperandError)
             for extent, given in zip(tensor.shape, shape):
                 seen.setdefault(extent, given)
-        values = solve(seen)
+        least = {dim.name: dim.low for dim in self._family.dims}
+        values = {**least, **solve(seen)}  # shapes that are no member's may tell too few
         for (name, tensor), shape in zip(self._tensors.items(), shapes):
             needed = tuple(at(extent, values) for extent in tensor.shape)
             told = ", ".join(f"{dim} = {value}" for dim, value in values.items())

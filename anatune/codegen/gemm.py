@@ -123,12 +123,10 @@ def _on_all_threads(sizes: Sizes, body: Callable[[_Place], None]) -> None:
 
 
 def _place(sizes: Sizes, row: Any, column: Any, part: Any, batch: Any) -> _Place:
-    def share(dim: str, number: Any) -> Span:
-        return Span.whole(sizes.extent(dim)).block(number, sizes.share(dim))
-
+    numbers = {"m": row, "n": column, "k": part}
     return _Place(
-        items=share("batch", batch),
-        spans={"m": share("m", row), "n": share("n", column), "k": share("k", part)},
+        items=sizes.share("batch", batch),
+        spans={dim: sizes.share(dim, number) for dim, number in numbers.items()},
         first_of_rows=row == 0,
     )
 
@@ -163,7 +161,7 @@ class _Thread:
         elif plan.b is Storage.PACKED_AHEAD:
             self.packed["B"] = self.buffers["packed_b"]
         if plan.a is Storage.PACKED:
-            shape = (self.sizes.tiles("m"), groups, tile.mr * g)
+            shape = (self.sizes.tiles("m"), groups + plan.slack_steps, tile.mr * g)
             self.packed["A"] = T.alloc_buffer(shape, stored(plan.multiply.a))
         if self.sizes.keeps_sums_apart and plan.grid.depth == 1:
             rows, columns = self.place.spans["m"].length, self.place.spans["n"].length
@@ -179,13 +177,20 @@ class _Thread:
             self._tiles(item, spans).run()
             return
         dim = order.outer[level]
-        step = self.sizes.step(dim, spans[dim])
-        with T.serial(0, spans[dim].blocks(step)) as number:
-            inside = {**spans, dim: spans[dim].block(number, step)}
+
+        def inside(block: Span) -> None:
+            within = {**spans, dim: block}
             for operand, dims in DIMS.items():
                 if max(order.outer.index(d) for d in dims) == level:
-                    self._pack(operand, item, inside)
-            self._blocks(item, inside, level + 1)
+                    self._pack(operand, item, within)
+            self._blocks(item, within, level + 1)
+
+        if self.sizes.is_one_block(dim):
+            inside(Span(spans[dim].start, spans[dim].stop, index(0)))
+            return
+        step = self.sizes.step(dim, spans[dim])
+        with T.serial(0, spans[dim].blocks(step)) as number:
+            inside(spans[dim].block(number, step))
 
     def _tiles(self, item: Any, spans: Mapping[str, Span]) -> Tiles:
         return Tiles(

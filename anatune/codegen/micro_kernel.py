@@ -8,7 +8,7 @@ from typing import Any
 
 from tvm.tirx.script import builder as T
 
-from anatune.codegen.vectors import Row
+from anatune.codegen.vectors import ON_STACK, Row
 
 Multiply = Callable[[Any, Any, Any], Any]
 """``multiply(sums, a, b)``: vectors of sums plus products."""
@@ -54,7 +54,8 @@ def emit_with_c_in_registers(
     Earlier sums are added by ``finish``, after the loop, so that a prefetch has the loop's time to
     come. ``tail`` is an incomplete group after the others, read from A with care.
     """
-    accumulators = T.alloc_buffer((height, row.vectors, row.lanes), accumulator, scope="local")
+    shape = (height, row.vectors, row.lanes)
+    accumulators = T.alloc_buffer(shape, accumulator, scope="local", annotations=ON_STACK)
     lanes = T.ramp(0, 1, row.lanes)
 
     def get(i: int, u: int) -> Any:

@@ -174,6 +174,14 @@ def aligned(
     return np.ndarray(shape, dtype, room, start, strides)
 
 
+def shape_of(name: str, x: Any) -> tuple[int, ...]:
+    """The shape of an operand, of a number (). Raises OperandError for what is no array."""
+    if isinstance(x, Real):
+        return ()
+    shape = getattr(x, "shape", None)
+    return tuple(_numpy_view(name, x).shape if shape is None else shape)
+
+
 def like(example: Any, c: np.ndarray) -> Any:
     """``c`` as the kind of tensor that ``example`` is: its library's own ``from_dlpack``."""
     if isinstance(example, np.ndarray):

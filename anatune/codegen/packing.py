@@ -15,7 +15,7 @@ from tvm.tirx.script import builder as T
 
 from anatune.codegen.arithmetic import GROUP_DTYPE, accumulate
 from anatune.codegen.convert import lanes_of, stored, widen
-from anatune.codegen.vectors import Row, index
+from anatune.codegen.vectors import ON_STACK, Row, index
 from anatune.plan import GemmPlan
 
 Where = Callable[[Any, Any], tuple[Any, ...]]
@@ -231,7 +231,10 @@ def mend_offsets(plan: GemmPlan, panel: Panel, steps: Any) -> None:
     """
     g, lanes = plan.multiply.group, plan.tile.lanes
     vectors = plan.tile.vectors
-    sums = T.alloc_buffer((vectors, lanes), plan.multiply.accumulator, scope="local")
+    shape = (vectors, lanes)
+    sums = T.alloc_buffer(
+        shape, plan.multiply.accumulator, scope="local", annotations=ON_STACK
+    )
     every = T.ramp(0, 1, lanes)
     zero = T.broadcast(tirx.const(0, plan.multiply.accumulator), lanes)
     offsets = T.reinterpret("int32x" + str(lanes), T.broadcast(tirx.const(128, "uint8"), lanes * g))

@@ -23,11 +23,13 @@ ForTile = Callable[[Tile], None]
 class Sizes:
     """Extents along m, n, k and the batch: the workload's, or ``variables`` of a dynamic kernel.
 
-    A dynamic m or n needs a `Cover` in the plan, as no edge is known when the code is written.
+    A dynamic m or n needs a `Cover` in the plan, as no edge is known when the code is written; so
+    does a k along which there are tiles. ``largest`` are the values that none exceeds, if any.
     """
 
     plan: GemmPlan
     variables: Mapping[str, Any] = field(default_factory=dict)
+    largest: Mapping[str, int] = field(default_factory=dict)
 
     def extent(self, dim: str) -> Any:
         """The extent along "m", "n", "k" or "batch"."""
@@ -39,21 +41,31 @@ class Sizes:
     def is_fixed(self, dim: str) -> bool:
         return dim not in self.variables
 
-    def share(self, dim: str) -> Any:
-        """What each thread gets of a dimension, or of the batch."""
-        plan = self.plan
+    def share(self, dim: str, number: Any) -> Span:
+        """What thread ``number`` along a dimension, or the batch, gets of it."""
+        plan, whole = self.plan, Span.whole(self.extent(dim))
         if self.is_fixed(dim):
-            return plan.thread_batch if dim == "batch" else plan.thread_share(dim)
-        if dim == "batch":
-            return settled(_ceildiv(self.extent(dim), plan.grid.batch))
-        unit = plan.share_unit(dim)
+            return whole.block(number, plan.thread_batch if dim == "batch"
+                               else plan.thread_share(dim))
+        threads = plan.grid.batch if dim == "batch" else plan.grid.along(dim)
+        if threads == 1:
+            return whole
+        unit = 1 if dim == "batch" else plan.share_unit(dim)
         units = _ceildiv(self.extent(dim), unit)
-        return settled(_ceildiv(units, plan.grid.along(dim)) * unit)
+        return whole.block(number, settled(_ceildiv(units, threads) * unit))
 
     def most(self, dim: str) -> int:
         """Elements of a block along ``dim`` at most."""
         block = self.plan.blocks.along(dim)
         return min(block, self.plan.thread_share(dim)) if self.is_fixed(dim) else block
+
+    def is_one_block(self, dim: str) -> bool:
+        """Whether a thread's share of an extent that varies is never more than a block."""
+        if self.is_fixed(dim) or dim not in self.largest:
+            return False
+        units = -(-self.largest[dim] // self.plan.share_unit(dim))
+        share = -(-units // self.plan.grid.along(dim)) * self.plan.share_unit(dim)
+        return share <= self.plan.blocks.along(dim)
 
     def step(self, dim: str, span: Span) -> Any:
         """Elements from one block of ``span`` to the next; where the extent varies, all blocks are
@@ -65,6 +77,12 @@ class Sizes:
         number = tirx.max(span.blocks(block), index(1))
         blocks_units = _ceildiv(_ceildiv(span.length, number), unit)
         return settled(tirx.max(blocks_units, index(1)) * unit)  # a thread may have nothing to do
+
+    @property
+    def leading_of_c(self) -> Any:
+        """Elements from one row of C to the next."""
+        given = self.plan.workload.output
+        return given.leading if self.is_fixed("n") or not given.compact else self.extent("n")
 
     @property
     def one_product(self) -> bool:

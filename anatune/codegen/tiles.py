@@ -10,6 +10,7 @@ from tvm import tirx
 from tvm.tirx.script import builder as T
 
 from anatune.codegen.arithmetic import GROUP_DTYPE, accumulate
+from anatune.codegen.external import address, call, imported_code
 from anatune.codegen.micro_kernel import (
     StreamOperands,
     Tail,
@@ -22,8 +23,8 @@ from anatune.codegen.packing import Panel, Source, group_of
 from anatune.codegen.results import Results
 from anatune.codegen.sizes import Covered, Sizes
 from anatune.codegen.span import Span, Tile
-from anatune.codegen.vectors import Row, index
-from anatune.plan import GemmPlan, Storage
+from anatune.codegen.vectors import ON_STACK, Row, index
+from anatune.plan import ExternalKernel, GemmPlan, Storage
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,10 @@ class Tiles:
         i, height, k = rows.start, rows.size, self.spans["k"]
         j, g, whole_row = columns.start, plan.multiply.group, Row(plan.tile.nr, plan.tile.lanes)
         panel = self._panel(columns)
+        whole = (height, columns.size) == (plan.tile.mr, plan.tile.nr) and columns.last is None
+        if plan.micro_kernel is not None and whole:
+            self._external_tile(plan.micro_kernel, rows, columns, panel)
+            return
 
         def start(u: int) -> Any:
             if plan.offset_a and panel is not None:
@@ -149,6 +154,28 @@ class Tiles:
         if tail is None and g > 1:
             groups = tirx.floordiv(k.length + (g - 1), g)
         emit_with_c_in_registers(height, row, groups, plan.workload.accumulator, operands, tail)
+
+    def _external_tile(
+        self, kernel: ExternalKernel, rows: Tile, columns: Tile, panel: Panel | None
+    ) -> None:
+        """A whole tile by an external micro-kernel, in C itself or beside it."""
+        assert panel is not None
+        k, tile = self.spans["k"], self.plan.tile
+        i, j = rows.start, columns.start
+        a = address(self.packed["A"], rows.number, index(0), index(0))
+        b = address(panel.buffer, *panel.element(index(0), 0))
+        with imported_code(kernel):
+            if self.plan.sums_go_to_c:
+                c = address(self.results.buffers["c"], *self.results.c_at(i, j))
+                more = k.start > self.thread["k"].start
+                call(kernel, k.length, a, b, c, self.sizes.leading_of_c, more)
+                return
+            dtype = self.plan.workload.accumulator
+            beside = T.alloc_buffer((tile.mr, tile.nr), dtype, scope="local", annotations=ON_STACK)
+            c = address(beside, index(0), index(0))
+            call(kernel, k.length, a, b, c, tile.nr, index(0))
+        row = self._row(columns)
+        self._put_away(i, tile.mr, j, row, lambda x, u: row.load(beside, (x, index(0)), u))
 
     def _tail(self, i: Any, groups: Any) -> Tail | None:
         """The incomplete group at the end of k of an A that is read in place."""
@@ -184,7 +211,8 @@ class Tiles:
     ) -> None:
         """The same in a loop, by way of memory: a long epilogue is there once, not mr times."""
         lanes, dtype = T.ramp(0, 1, row.lanes), self.plan.workload.accumulator
-        kept = T.alloc_buffer((height, row.vectors, row.lanes), dtype, scope="local")
+        shape = (height, row.vectors, row.lanes)
+        kept = T.alloc_buffer(shape, dtype, scope="local", annotations=ON_STACK)
         for x in range(height):
             for u in range(row.vectors):
                 T.buffer_store(kept, sums(x, u), [x, u, lanes])
@@ -203,7 +231,7 @@ class Tiles:
             self._each("k", lambda steps: self._each("m", lambda rows: self._a_tile(rows, steps)))
 
     def _a_tile(self, rows: Tile, steps: Tile) -> None:
-        p = steps.number * self.plan.tile.kr
+        p = steps.start - self.spans["k"].start
 
         def emit(first: bool, last: bool) -> None:
             def tile(columns: Tile, row: Row) -> StreamOperands:
@@ -226,7 +254,7 @@ class Tiles:
             self._each("k", lambda steps: self._each("n", lambda cols: self._b_tile(cols, steps)))
 
     def _b_tile(self, columns: Tile, steps: Tile) -> None:
-        row, p = self._row(columns), steps.number * self.plan.tile.kr
+        row, p = self._row(columns), steps.start - self.spans["k"].start
         panel = self._panel(columns)
 
         def emit(first: bool, last: bool) -> None:

@@ -14,6 +14,12 @@ FOR_WRITING, KEEP, DATA = 1, 3, 1
 INDEX = "int64"  # operands may hold 2**31 elements and more
 
 
+ON_STACK = {"disable_lower_builtin": True}
+"""Annotation of a small array that is to live in registers. Without it TVM asks its runtime for the
+memory each time that the array's scope is entered, some 100 cycles a register tile: only arrays of
+scope "global" and below 1 KiB are left alone."""
+
+
 def index(value: int) -> Any:
     """An integer constant of the type that every loop and subscript has."""
     return tirx.IntImm(INDEX, value)

@@ -5,9 +5,12 @@ Nothing here knows what is covered: sizes have costs, and costs of tiles add up.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from anatune.errors import require
+
+Found = tuple[float, int, tuple[int, ...]]
+"""A cover: its cost, how many tiles it has, and their sizes."""
 
 
 def cheapest_cover(extent: int, cost: Mapping[int, float]) -> tuple[int, ...]:
@@ -23,12 +26,18 @@ def cheapest_cover(extent: int, cost: Mapping[int, float]) -> tuple[int, ...]:
     Raises:
         IllegalPlan: no sizes add up to ``extent``.
     """
-    return covers(extent, cost)[extent]
+    return _required(_table(extent, cost), extent, cost)
 
 
 def covers(most: int, cost: Mapping[int, float]) -> list[tuple[int, ...]]:
     """`cheapest_cover` of every extent from 0 to ``most``."""
-    best: list[tuple[float, int, tuple[int, ...]] | None] = [(0.0, 0, ())]
+    table = _table(most, cost)
+    return [_required(table, extent, cost) for extent in range(most + 1)]
+
+
+def _table(most: int, cost: Mapping[int, float]) -> list[Found | None]:
+    """The cheapest cover of every extent from 0 to ``most``; None where there is none."""
+    best: list[Found | None] = [(0.0, 0, ())]
     for extent in range(1, most + 1):
         found = None
         for size, price in cost.items():
@@ -38,7 +47,13 @@ def covers(most: int, cost: Mapping[int, float]) -> list[tuple[int, ...]]:
                 option = (total + price, count + 1, tuple(sorted((*sizes, size), reverse=True)))
                 found = option if found is None or option[:2] < found[:2] else found
         best.append(found)
-    for extent, found in enumerate(best):
-        why = f"extent = {extent}: no tiles of sizes {sorted(cost)} cover it"
-        require(found is not None, why)
-    return [found[2] for found in best if found is not None]
+    return best
+
+
+def _required(
+    table: Sequence[Found | None], extent: int, cost: Mapping[int, float]
+) -> tuple[int, ...]:
+    found = table[extent]
+    require(found is not None, f"extent = {extent}: no tiles of sizes {sorted(cost)} cover it")
+    assert found is not None
+    return found[2]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from math import inf, prod
@@ -16,7 +16,7 @@ from anatune.model.cover import covers
 from anatune.model.estimate import predict
 from anatune.model.machine import machine
 from anatune.model.partition import Piece, Sampled, choose, crossing, cut
-from anatune.model.work import tile_cycles
+from anatune.model.work import stream_cycles, tile_cycles
 from anatune.plan import (
     CacheBlocks,
     Cover,
@@ -27,6 +27,7 @@ from anatune.plan import (
     Region,
     Storage,
 )
+from anatune.plan.dynamic import as_member
 from anatune.workload import Dim, Matmul
 from anatune.workload.dim import dims_of
 
@@ -46,7 +47,7 @@ ANCHORS = {1: 9, 2: 3}
 PER_ANCHOR = 3
 """Plans of each anchor that are tried everywhere."""
 
-UNSURE = {"C": 1.0, "B": 1.14, "A": 1.26}
+UNSURE = {"C": 1.0, "A": 1.14, "B": 1.26}
 """What a prediction is multiplied with, by the operand in registers: its median error on 904 plans
 of 19 products (a Zen 5 guest, benchmarks/model_accuracy.py) where that is not that of all plans.
 Nothing is measured here, so a plan that the model is less sure of must promise more."""
@@ -54,6 +55,10 @@ Nothing is measured here, so a plan that the model is less sure of must promise 
 SAME = 0.02
 """Loss that the lack of a size of tile may cost any rest of a cover: less is below what is known of
 a few tiles, which are all that the smallest members have."""
+
+SAME_TWICE = 0.06
+"""The same where both m and n vary: the code then has a tile for each pair of sizes, and seconds
+are what compiling all of them takes."""
 
 TILE_BYTES, VECTOR_BYTES = 400, 36
 """Code of a tile, and of each of its vectors: seen in artefacts for AVX-512."""
@@ -71,7 +76,7 @@ class Choice:
 
     def at(self, values: Mapping[str, int]) -> GemmPlan:
         """What its code does for a member, as a plan of that member."""
-        return replace(self.plan, workload=self.family.at(**values))
+        return as_member(self.plan, self.family.at(**values))
 
     def seconds(self, profile: Profile, values: Mapping[str, int]) -> float:
         """Predicted; infinite where the plan cannot serve."""
@@ -132,29 +137,34 @@ def predict_member(profile: Profile, plan: DynamicPlan, **values: int) -> Estima
         WorkloadError: values that the family does not have.
         IllegalPlan: values beyond the regions.
     """
-    member = plan.workload.at(**values)
-    return predict(profile, replace(plan.variant_at(**values), workload=member))
+    return predict(profile, plan.member(**values))
 
 
-def with_covers(profile: Profile, plan: GemmPlan, dims: Iterable[str]) -> GemmPlan:
-    """``plan`` with tiles of several sizes along those of ``dims`` that are along C."""
+def with_covers(profile: Profile, plan: GemmPlan, dims: Collection[str]) -> GemmPlan:
+    """``plan`` with tiles of several sizes along those of ``dims`` along which it has tiles."""
     here = machine(profile, plan.grid.threads)
     tile = plan.tile
+    loss = SAME_TWICE if {"m", "n"} <= set(dims) else SAME
     made = []
     if "m" in dims:
         cost = {h: tile_cycles(plan, h, tile.vectors, here) for h in range(1, tile.mr + 1)}
-        made.append(Cover(dim="m", unit=1, tile=tile.mr, pieces=_few_sizes(cost)))
+        pieces = _few_sizes(cost, loss)
+        made.append(Cover(dim="m", unit=1, tile=tile.mr, pieces=pieces))
     if "n" in dims:
         cost = {v: tile_cycles(plan, tile.mr, v, here) for v in range(1, tile.vectors + 1)}
-        made.append(Cover(dim="n", unit=tile.lanes, tile=tile.vectors, pieces=_few_sizes(cost)))
+        pieces = _few_sizes(cost, loss)
+        made.append(Cover(dim="n", unit=tile.lanes, tile=tile.vectors, pieces=pieces))
+    if "k" in dims and plan.order.in_registers != "C":
+        cost = {s: stream_cycles(plan, s, here) for s in range(1, tile.kr + 1)}
+        made.append(Cover(dim="k", unit=1, tile=tile.kr, pieces=_few_sizes(cost, loss)))
     return replace(plan, covers=tuple(made))
 
 
-def _few_sizes(cost: Mapping[int, float]) -> tuple[tuple[int, ...], ...]:
+def _few_sizes(cost: Mapping[int, float], most_lost: float) -> tuple[tuple[int, ...], ...]:
     """The cheapest pieces for every rest below two tiles, of as few sizes as cost about the same.
 
-    Sizes are dropped one by one, that first which is missed least, while no rest costs more than
-    `SAME` above what all sizes would cost it.
+    Sizes are dropped one by one, that first which is missed least, while no rest loses more than
+    the share ``most_lost`` of what all sizes would cost it.
     """
     tile = max(cost)
     most = 2 * tile - 1
@@ -172,7 +182,7 @@ def _few_sizes(cost: Mapping[int, float]) -> tuple[tuple[int, ...], ...]:
 
     while removable := kept - {1, tile}:
         least = min(removable, key=loss)
-        if loss(least) > SAME:
+        if loss(least) > most_lost:
             break
         kept.remove(least)
     return tuple(covers(most, {size: cost[size] for size in kept}))
@@ -183,6 +193,7 @@ def _choices(
 ) -> list[Choice]:
     """Plans made at anchors, each once."""
     found: dict[GemmPlan, Choice] = {}
+    largest = family.at(**{dim.name: _last(dim) for dim in family.dims})
     for values in _anchors(family.dims, axes):
         member = family.at(**values)
         ranked = best(profile, member, threads, objective)
@@ -190,7 +201,7 @@ def _choices(
         sure = sorted(able, key=lambda r: r[1].seconds * UNSURE[r[0].order.in_registers])
         for plan, _ in shortlist(sure, PER_ANCHOR) if sure else ():
             general = with_covers(profile, _with_whole_blocks(plan, family), _varying(family))
-            key = replace(general, workload=family.at(**{d.name: d.low for d in family.dims}))
+            key = replace(general, workload=largest)
             found.setdefault(key, Choice(general, family))
     if not found:
         raise IllegalPlan(f"{family}: no legal plan that serves the whole range")
@@ -200,8 +211,8 @@ def _choices(
 def _serves(plan: GemmPlan, family: Matmul) -> bool:
     """Whether code of ``plan`` can be made for extents that vary.
 
-    A k that varies has no known edge: neither have tiles along it, nor an A read by groups. Sums
-    that threads share are added up over an n and in parts of a k that are known.
+    A k that varies has no known edge, which an A that is read by groups needs. Sums that threads
+    share are added up over an n and in parts of a k that are known.
     """
     varying = _varying(family)
     if plan.grid.depth > 1 and {"n", "k"} & varying:
@@ -210,7 +221,7 @@ def _serves(plan: GemmPlan, family: Matmul) -> bool:
         return True
     by_groups = plan.multiply.group > 1
     whole = plan.a is Storage.PACKED and plan.b is not Storage.PACKED_ON_FIRST_USE
-    return plan.order.in_registers == "C" and (whole or not by_groups)
+    return whole or not by_groups
 
 
 def _varying(family: Matmul) -> set[str]:

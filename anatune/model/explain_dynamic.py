@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 from anatune.hwprofile.profile import Profile
 from anatune.model.dynamic import UNSURE, Choice
 from anatune.model.estimate import predict
 from anatune.model.explain import explain
 from anatune.plan import Cover, DynamicPlan, Estimate, GemmPlan, Region
+from anatune.plan.dynamic import as_member
 from anatune.units import TIME
 
 SHOWN_RESTS = 8
@@ -33,12 +33,9 @@ def _region(profile: Profile, plan: DynamicPlan, region: Region) -> Iterator[str
     """The region's variant, and at each end how the others would do."""
     variant = plan.variants[region.variant - 1]
     yield f"{region}: variant {region.variant}, {variant}"
-    ends = {tuple((i.dim, i.low) for i in region.intervals)}
-    ends |= {tuple((i.dim, i.high or i.low) for i in region.intervals)}
-    for end in sorted(ends):
-        values = dict(end)
-        at = ", ".join(f"{dim} = {value}" for dim, value in end)
-        estimate = predict(profile, replace(variant, workload=plan.workload.at(**values)))
+    for values in region.ends:
+        at = ", ".join(f"{dim} = {value}" for dim, value in values.items())
+        estimate = predict(profile, as_member(variant, plan.workload.at(**values)))
         yield f"  {at}: {estimate}{_others(profile, plan, region, values, estimate)}"
 
 

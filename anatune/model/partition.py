@@ -100,11 +100,11 @@ def cut(sampled: Sampled, chosen: Sequence[int]) -> list[Piece]:
     Exact, by dynamic programming over all boxes of the grid: a box is one piece, or cut in two.
     """
     losses = sampled.losses()
-    prefixes = {c: _prefix(sampled, losses[c]) for c in chosen}
+    sums = {c: _Sums.of(sampled, losses[c]) for c in chosen}
 
     @cache
     def best(first: Values, last: Values) -> tuple[float, tuple[Piece, ...]]:
-        whole = {c: _inside(prefixes[c], first, last) for c in chosen}
+        whole = {c: sums[c].inside(first, last) for c in chosen}
         choice = min(chosen, key=whole.__getitem__)
         pieces: tuple[Piece, ...] = (Piece(first, last, choice),)
         found = whole[choice] + CUT_PRICE, pieces
@@ -136,6 +136,25 @@ def _weighed(loss: float) -> float:
 
 def _with(places: Values, axis: int, place: int) -> Values:
     return (*places[:axis], place, *places[axis + 1 :])
+
+
+@dataclass(frozen=True)
+class _Sums:
+    """Sums of losses over boxes. Infinite ones are counted apart: their differences would not be
+    numbers."""
+
+    finite: Mapping[Values, float]
+    infinite: Mapping[Values, float]
+
+    @classmethod
+    def of(cls, sampled: Sampled, losses: Mapping[Values, float]) -> _Sums:
+        finite = {p: loss if loss < inf else 0.0 for p, loss in losses.items()}
+        infinite = {p: float(loss == inf) for p, loss in losses.items()}
+        return cls(_prefix(sampled, finite), _prefix(sampled, infinite))
+
+    def inside(self, first: Values, last: Values) -> float:
+        never = _inside(self.infinite, first, last) > 0
+        return inf if never else _inside(self.finite, first, last)
 
 
 def _prefix(sampled: Sampled, losses: Mapping[Values, float]) -> dict[Values, float]:

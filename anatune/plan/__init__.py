@@ -3,6 +3,7 @@
 from anatune.plan.arithmetic import ARITHMETIC, Arithmetic, arithmetics
 from anatune.plan.cover import Cover
 from anatune.plan.dynamic import DynamicPlan, Interval, Region
+from anatune.plan.external import ExternalKernel, KernelCost, ThroughputModel
 from anatune.plan.gemm import Estimate, GemmPlan
 from anatune.plan.nouns import (
     VECTOR_FEATURES,
@@ -25,8 +26,10 @@ __all__ = [
     "Cover",
     "DynamicPlan",
     "Estimate",
+    "ExternalKernel",
     "GemmPlan",
     "Interval",
+    "KernelCost",
     "MicroTile",
     "Order",
     "Plan",
@@ -34,6 +37,7 @@ __all__ = [
     "SchedulePlan",
     "Storage",
     "ThreadGrid",
+    "ThroughputModel",
     "arithmetics",
     "read_plan",
 ]

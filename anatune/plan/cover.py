@@ -16,7 +16,7 @@ class Cover:
     A cover says so for every extent, so code that follows it serves them all.
 
     Attributes:
-        dim: "m" or "n".
+        dim: "m", "n" or "k"; along k there are tiles where A or B stays in registers.
         unit: elements that are never parted: 1, or the lanes of a vector; the last unit along an
             extent may hold fewer.
         tile: units of a whole tile.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 
 from anatune.errors import require
@@ -12,6 +12,12 @@ from anatune.plan.gemm import GemmPlan
 from anatune.plan.nouns import CodeTarget
 from anatune.plan.plain import build, json_fields
 from anatune.workload import Matmul
+
+
+def as_member(plan: GemmPlan, workload: Matmul) -> GemmPlan:
+    """What the code of ``plan``, made for another member of a family, does for this one."""
+    busy = min(plan.grid.batch, workload.batch)  # of a smaller batch the other threads get nothing
+    return replace(plan, workload=workload, grid=replace(plan.grid, batch=busy))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +44,13 @@ class Region:
 
     intervals: tuple[Interval, ...]
     variant: int
+
+    @property
+    def ends(self) -> tuple[dict[str, int], ...]:
+        """Its smallest values, and its largest as far as there are any; one where these are one."""
+        low = {i.dim: i.low for i in self.intervals}
+        high = {i.dim: i.low if i.high is None else i.high for i in self.intervals}
+        return (low,) if low == high else (low, high)
 
     def __contains__(self, values: Mapping[str, int]) -> bool:
         return all(values[interval.dim] in interval for interval in self.intervals)
@@ -89,6 +102,16 @@ class DynamicPlan:
     def of(self, region: Region) -> GemmPlan:
         """The variant of a region."""
         return self.variants[region.variant - 1]
+
+    def member(self, **values: int) -> GemmPlan:
+        """What the artefact does for the member whose dims have these values, as its plan.
+
+        Raises:
+            WorkloadError: values that the family does not have.
+            IllegalPlan: values beyond the regions.
+        """
+        workload = self.workload.at(**values)
+        return as_member(self.variant_at(**values), workload)
 
     def variant_at(self, **values: int) -> GemmPlan:
         """The variant that serves these values of the dims. Raises IllegalPlan beyond the range."""

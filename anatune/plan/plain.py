@@ -77,5 +77,9 @@ def _value(kind: Any, value: Any, path: str) -> Any:
         texts = isinstance(value, list) and all(isinstance(item, str) for item in value)
         require(texts, f"{path} = {value!r}: a list of texts")
         return tuple(value)
+    if kind in (tuple[int, ...], tuple[float, ...]):
+        require(isinstance(value, list), f"{path} = {value!r}: a list of numbers")
+        member = typing.get_args(kind)[0]
+        return tuple(_value(member, item, path) for item in value)
     require(isinstance(value, kind), f"{path} = {value!r}: a text")
     return value

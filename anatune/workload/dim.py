@@ -16,7 +16,11 @@ OPERATIONS: dict[str, Callable[[Any, Any], Any]] = {
     "*": lambda x, y: x * y,
     "//": lambda x, y: x // y,
 }
-"""What extents are made of; all but the difference grow with both, the quotient with the first."""
+"""What extents are made of."""
+
+
+Range = tuple[float, float]
+"""A lower and an upper bound, both included."""
 
 
 class Extent:
@@ -53,14 +57,18 @@ class Extent:
         raise NotImplementedError
 
     @property
-    def range(self) -> tuple[float, float]:
+    def range(self) -> Range:
         """Bounds that it never leaves; the upper one may be infinite."""
+        return self.within({dim.name: dim.range for dim in self.dims})
+
+    def within(self, ranges: Mapping[str, Range]) -> Range:
+        """Its bounds where those of its dims are these."""
         raise NotImplementedError
 
     def solved(self, is_: Any, values: Mapping[str, Any]) -> dict[str, Any]:
         """The dims that follow from its being ``is_``, and from ``values`` of others.
 
-        None follow from what cannot be turned round, such as a quotient.
+        None follow from what cannot be turned round, such as a quotient or a product with 0.
         """
         raise NotImplementedError
 
@@ -104,8 +112,11 @@ class Dim(Extent):
         return values[self.name]
 
     @property
-    def range(self) -> tuple[float, float]:
+    def range(self) -> Range:
         return self.low, inf if self.high is None else self.high
+
+    def within(self, ranges: Mapping[str, Range]) -> Range:
+        return ranges[self.name]
 
     def solved(self, is_: Any, values: Mapping[str, Any]) -> dict[str, Any]:
         return {self.name: is_}
@@ -134,14 +145,14 @@ class Compound(Extent):
     def value(self, values: Mapping[str, Any]) -> Any:
         return OPERATIONS[self.op](at(self.left, values), at(self.right, values))
 
-    @property
-    def range(self) -> tuple[float, float]:
-        (a, b), (c, d) = _range(self.left), _range(self.right)
+    def within(self, ranges: Mapping[str, Range]) -> Range:
+        left, right = (_within(side, ranges) for side in (self.left, self.right))
         if self.op == "-":
-            return a - d, b - c
-        if self.op == "//":
-            return a // d if d < inf else 0, b if b == inf else b // c
-        return OPERATIONS[self.op](a, c), OPERATIONS[self.op](b, d)
+            return left[0] - right[1], left[1] - right[0]
+        # The others rise or fall with each side wherever the other is, so ends lie at corners.
+        corner = {"+": lambda x, y: x + y, "*": _product, "//": _quotient}[self.op]
+        corners = [corner(x, y) for x in left for y in right]
+        return min(corners), max(corners)
 
     def solved(self, is_: Any, values: Mapping[str, Any]) -> dict[str, Any]:
         if self.op == "//":
@@ -152,7 +163,11 @@ class Compound(Extent):
         unknown: Extent = self.left if left is None else self.right
         known = right if left is None else left
         if self.op == "*":
-            return unknown.solved(is_ // known, values)
+            side = self.right if left is None else self.left
+            low, high = side.range if isinstance(side, Extent) else (side, side)
+            zero = isinstance(known, int) and known == 0  # of operands that are no member's
+            tells = (low > 0 or high < 0) and not zero
+            return unknown.solved(is_ // known, values) if tells else {}
         if self.op == "+":
             return unknown.solved(is_ - known, values)
         return unknown.solved(is_ + known if left is None else known - is_, values)
@@ -162,7 +177,7 @@ class Compound(Extent):
             loose = isinstance(part, Compound) and (tight or part.op in "+-")
             return f"({part})" if loose and self.op != "+" else str(part)
 
-        return f"{side(self.left, False)}{self.op}{side(self.right, self.op in ('-', '//'))}"
+        return f"{side(self.left, False)}{self.op}{side(self.right, self.op != '+')}"
 
 
 def at(extent: Any, values: Mapping[str, Any]) -> Any:
@@ -201,19 +216,29 @@ def _made(op: str, left: Any, right: Any) -> Any:
         number = isinstance(side, Integral) and not isinstance(side, bool)
         if not number and not isinstance(side, Extent):
             return NotImplemented
+    left, right = (x if isinstance(x, Extent) else int(x) for x in (left, right))
     if op == "*" and 1 in (left, right):
         return right if left == 1 else left
     if (op in "+-" and right == 0) or (op == "//" and right == 1):
         return left
     if op == "+" and left == 0:
         return right
-    positive = op != "//" or _range(right)[0] > 0
+    least = right.range[0] if isinstance(right, Extent) else right
+    positive = op != "//" or least > 0
     require(positive, f"{left}//{right}: the divisor must be above 0", WorkloadError)
     return Compound(op, left, right)
 
 
-def _range(extent: Any) -> tuple[float, float]:
-    return extent.range if isinstance(extent, Extent) else (extent, extent)
+def _within(extent: Any, ranges: Mapping[str, Range]) -> Range:
+    return extent.within(ranges) if isinstance(extent, Extent) else (extent, extent)
+
+
+def _product(x: float, y: float) -> float:
+    return 0 if 0 in (x, y) else x * y  # whatever is infinite is so only as far as one looks
+
+
+def _quotient(x: float, y: float) -> float:
+    return x if abs(x) == inf else int(x // y)
 
 
 def _known(extent: Any, values: Mapping[str, Any]) -> Any:

@@ -73,8 +73,8 @@ class Matmul:
         least["ldb"] = self.k if self.trans_b else self.n
         for name, row in least.items():
             put(self, name, _leading(name, getattr(self, name), row))
-        self._check_dims()
         put(self, "epilogue", str(self._parsed) if self.epilogue else "")
+        self._check_dims()
         for name in ("alpha", "beta"):
             most = LARGEST_FACTOR[self.accumulator]
             why = f"{name} = {getattr(self, name):g}: at most {most:g} beside sums of its type"
@@ -89,13 +89,16 @@ class Matmul:
         twice = {name for name in names if names.count(name) > 1}
         why = f"{', '.join(twice)}: dims of one name, different ranges; make one Dim, use it twice"
         require(not twice, why, WorkloadError)
-        extents = [getattr(self, name) for name in ("m", "n", "k", "batch")]
-        lost = set(names) - set(solve({e: 1 for e in extents if isinstance(e, Extent)}))
+        least = {dim.name: dim.low for dim in self.dims}
+        seen = {e: at(e, least) for tensor in self.operands.values() for e in tensor.shape}
+        lost = set(names) - set(solve(seen))
         why = f"{', '.join(sorted(lost))}: cannot be told from the operands' shapes; give it an " \
             "extent of its own"
         require(not lost, why, WorkloadError)
-        fixed_b = not dims_of(self.n) and not dims_of(self.k)
-        why = f"constant_b: B is {self.k}x{self.n}; a B that stays the same has numbers for extents"
+        shape = self.operands["b"].shape
+        fixed_b = not any(map(dims_of, shape))
+        shown = "x".join(map(str, shape))
+        why = f"constant_b: B is {shown}; a B that stays the same has numbers for extents"
         require(fixed_b or not self.constant_b, why, WorkloadError)
 
     @cached_property
@@ -287,8 +290,10 @@ def _leading(name: str, value: Any, row: Any) -> Any:
     if value is None or value == row:
         return row
     length = _extent(name, value)
+    varies = isinstance(row, Extent) or isinstance(value, Extent)
     most = row.range[1] if isinstance(row, Extent) else row
-    why = f"{name} = {value}: a number, at least {row}, the elements of a row"
+    kind = "a number, " if varies else ""
+    why = f"{name} = {value}: {kind}at least {row}, the elements of a row"
     require(isinstance(length, int) and length >= most, why, WorkloadError)
     return length
 

@@ -6,7 +6,8 @@ follow from the extents of a call.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import json
+from dataclasses import asdict, dataclass, replace
 from itertools import product
 
 from anatune.hwprofile.profile import Profile
@@ -59,6 +60,10 @@ class TileFamily:
             if all(x <= high for x, high in zip(point, piece.high)):
                 found = piece
         return fitted(self.configurations[found.configuration], member)
+
+    def to_json(self) -> str:
+        """Configurations and cuts as one line of JSON."""
+        return json.dumps({"kind": "tile_family", **asdict(self)}, sort_keys=True)
 
     def __str__(self) -> str:
         names = [dim.name for dim in self.workload.dims]

@@ -1,0 +1,186 @@
+"""Tiles of several sizes that cover an extent: all of it, cheaply; and those of the model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import combinations_with_replacement
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sample_plans import plan
+
+from anatune.errors import IllegalPlan
+from anatune.hwprofile import load_profile
+from anatune.model.cover import cheapest_cover, covers
+from anatune.model.dynamic import with_covers
+from anatune.model.estimate import predict
+from anatune.model.machine import machine
+from anatune.model.work import tile_cycles
+from anatune.plan import Cover, GemmPlan
+
+COSTS = st.dictionaries(st.integers(1, 7), st.integers(1, 30).map(float), min_size=1, max_size=5)
+
+
+@st.composite
+def some_covers(draw) -> Cover:
+    """Any cover: whole tiles need not come first in its choice of sizes."""
+    tile = draw(st.integers(1, 9))
+    cost = draw(st.dictionaries(st.integers(1, tile), st.floats(0.1, 9)))
+    cost = {1: 1.0, tile: float(tile), **cost}
+    pieces = tuple(covers(2 * tile - 1, cost))
+    return Cover(dim="n", unit=draw(st.sampled_from([1, 4, 16])), tile=tile, pieces=pieces)
+
+
+@given(some_covers(), st.integers(1, 400))
+def test_counts_add_up(cover, extent):
+    found = cover.counts(extent)
+    assert sum(count * size for count, size in found) == extent
+    assert all(count > 0 and 0 < size <= cover.tile * cover.unit for count, size in found)
+    short = [(count, size) for count, size in found if size % cover.unit]
+    assert short in ([], [(1, found[-1][1])]), "only the last vector may be short"
+
+
+@given(some_covers(), st.integers(1, 400))
+def test_counts_are_those_of_the_pieces(cover, extent):
+    """Whole tiles, then the pieces for the rest: nothing else is asked of the code."""
+    units = -(-extent // cover.unit)
+    rest = cover.rest(units)
+    assert 0 <= rest < 2 * cover.tile and (units - rest) % cover.tile == 0
+    sizes = [cover.tile] * ((units - rest) // cover.tile) + list(cover.pieces[rest])
+    wanted = sorted(size * cover.unit for size in sizes)
+    found = [size for count, size in cover.counts(extent) for _ in range(count)]
+    found[-1] += units * cover.unit - extent
+    assert sorted(found) == wanted
+    assert len(cover.smaller(rest)) <= cover.slots
+    assert set(cover.smaller(rest)) <= set(cover.sizes)
+
+
+@pytest.mark.parametrize(
+    ("tile", "pieces", "why"),
+    [
+        (2, ((), (1,), (2,)), r"pieces = 3 entries: one for each rest below 4"),
+        (2, ((), (1,), (2,), (2,)), r"pieces\[3\] = \(2,\): sizes of at most 2 that add up to 3"),
+        (2, ((), (1,), (2,), (3,)), r"pieces\[3\] = \(3,\): sizes of at most 2 that add up to 3"),
+        (2, ((), (1,), (2,), (1, 2)), r"pieces\[3\] = \(1, 2\): sizes"),
+        (2, ((), (1, 0), (2,), (2, 1)), r"pieces\[1\] = \(1, 0\): sizes"),
+    ],
+)
+def test_covers_that_are_refused(tile, pieces, why):
+    with pytest.raises(IllegalPlan, match=f"^{why}"):
+        Cover(dim="m", unit=1, tile=tile, pieces=pieces)
+
+
+def cheapest(extent: int, cost: dict[int, float]) -> float | None:
+    """By trying everything."""
+    counts = range(extent // min(cost) + 1)
+    sums = (s for n in counts for s in combinations_with_replacement(cost, n) if sum(s) == extent)
+    return min((sum(cost[size] for size in sizes) for sizes in sums), default=None)
+
+
+@given(COSTS, st.integers(0, 12))
+def test_the_cheapest_cover_is_the_cheapest(cost, extent):
+    least = cheapest(extent, cost)
+    if least is None:
+        with pytest.raises(IllegalPlan, match=f"^extent = {extent}: no tiles of sizes "):
+            cheapest_cover(extent, cost)
+        return
+    found = cheapest_cover(extent, cost)
+    assert sum(found) == extent and list(found) == sorted(found, reverse=True)
+    assert sum(cost[size] for size in found) == least
+
+
+@given(COSTS)
+def test_all_covers_are_the_cheapest_of_each(cost):
+    cost = {1: 9.0, **cost}
+    assert covers(12, cost) == [cheapest_cover(extent, cost) for extent in range(13)]
+
+
+def test_of_equally_cheap_covers_that_with_fewer_tiles_is_taken():
+    assert cheapest_cover(6, {1: 1.0, 2: 2.0, 3: 3.0}) == (3, 3)
+    assert cheapest_cover(0, {3: 1.0}) == ()
+
+
+# What the model makes of it.
+
+PROFILES = ["zen5", "haswell", "neoverse_v1"]
+SHAPES = [(14, 2), (6, 4), (31, 1), (1, 6), (8, 3)]
+
+
+def made_for(profile, rows: int, vectors: int, m: int = 200, n: int = 512) -> GemmPlan:
+    lanes = profile.core.vector_bits // 32
+    from anatune.plan import CodeTarget
+
+    nr = vectors * lanes
+    blocks = {"mc": -(-m // rows) * rows, "nc": -(-n // nr) * nr}
+    target = CodeTarget.of(profile.target)
+    return plan(m, n, 64, rows, nr, lanes, target=target, arithmetic="fma32", **blocks)
+
+
+@pytest.mark.parametrize("name", PROFILES)
+@pytest.mark.parametrize(("rows", "vectors"), SHAPES)
+def test_no_cover_costs_more_than_one_size_and_an_edge(name, rows, vectors):
+    """Every extent, by the costs that the covers were made of; some do better than the edge.
+
+    The edge of one size is itself a size that a cover could have; few sizes are kept, which may
+    cost `SAME` of the mean, and no rest more than the next larger tile would.
+    """
+    profile = load_profile(name)
+    p = made_for(profile, rows, vectors)
+    covered = with_covers(profile, p, "mn")
+    here = machine(profile, 1)
+    heights = {h: tile_cycles(p, h, vectors, here) for h in range(1, rows + 1)}
+    widths = {v: tile_cycles(p, rows, v, here) for v in range(1, vectors + 1)}
+    for dim, cost in (("m", heights), ("n", widths)):
+        cover = covered.cover(dim)
+        right = (1, rows) if dim == "m" else (p.tile.lanes, vectors)
+        assert cover is not None and (cover.unit, cover.tile) == right
+        total = edge = 0.0
+        for rest in range(1, 2 * cover.tile):
+            mine = sum(cost[size] for size in cover.pieces[rest])
+            whole, left = divmod(rest, cover.tile)
+            simple = whole * cost[cover.tile] + (cost[left] if left else 0.0)
+            total, edge = total + mine, edge + simple
+            assert mine <= (whole + bool(left)) * cost[cover.tile] * 1.0001, (dim, rest)
+        assert total <= edge * 1.005, dim
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_few_sizes_cost_about_as_much_as_all(name):
+    from anatune.model.dynamic import SAME, _few_sizes
+
+    profile = load_profile(name)
+    p = made_for(profile, 14, 2)
+    cost = {h: tile_cycles(p, h, 2, machine(profile, 1)) for h in range(1, 15)}
+    few = _few_sizes(cost)
+    best = covers(27, cost)
+
+    def total(every) -> float:
+        return sum(cost[size] for pieces in every for size in pieces)
+
+    assert total(best) <= total(few) <= total(best) * (1 + SAME)
+    used = {size for pieces in few for size in pieces}
+    assert {1, 14} <= used and (len(used) < 14 or name == "neoverse_v1")
+
+
+def test_a_cover_makes_a_ragged_product_cheaper():
+    """What it is for: 15 rows of tiles of 14, where the one row that is left is slow by itself."""
+    profile = load_profile("zen5")
+    p = made_for(profile, 14, 2, m=15)
+    assert predict(profile, with_covers(profile, p, "m")).seconds <= predict(profile, p).seconds
+    assert with_covers(profile, p, "k") == replace(p, covers=())
+
+
+def test_a_cover_must_be_the_tiles():
+    p = made_for(load_profile("zen5"), 4, 2)
+    good = Cover(dim="m", unit=1, tile=4, pieces=tuple(covers(7, {1: 1.0, 4: 2.0})))
+    assert replace(p, covers=(good,)).cover("m") == good
+    other = Cover(dim="m", unit=1, tile=3, pieces=tuple(covers(5, {1: 1.0, 3: 2.0})))
+    with pytest.raises(IllegalPlan, match="^cover of m by 3 times 1: the tile is "):
+        replace(p, covers=(other,))
+    with pytest.raises(IllegalPlan, match="^cover of m by 4 times 2: the tile is "):
+        replace(p, covers=(replace(good, unit=2),))
+    with pytest.raises(IllegalPlan, match="^covers: two of m$"):
+        replace(p, covers=(good, good))
+    with pytest.raises(IllegalPlan, match="^cover of 'k': of 'm' or of 'n'$"):
+        replace(p, covers=(replace(good, dim="k"),))
