@@ -19,7 +19,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from anatune.api import explain, plan, predict, rank, why_not
+    from anatune.api import explain, plan, predict, rank, simulate, why_not
     from anatune.codegen.library import load
     from anatune.codegen.tensorize import kernel_object, tensorize
     from anatune.errors import AnatuneError
@@ -62,6 +62,7 @@ _HOME = {
     "profiles": "anatune.hwprofile",
     "rank": "anatune.api",
     "register_microkernel": "anatune.external",
+    "simulate": "anatune.api",
     "tensorize": "anatune.codegen.tensorize",
     "tune": "anatune.tune",
     "tune_many": "anatune.many",

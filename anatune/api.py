@@ -5,28 +5,37 @@ from __future__ import annotations
 from typing import Any
 
 from anatune.errors import require
-from anatune.machine import cpu_only, fixed_only, matmul_only
+from anatune.machine import accelerator_only, cpu_only, fixed_only, matmul_only, resolve
 from anatune.model import candidates
+from anatune.model.accelerator import entry as accelerators
+from anatune.model.accelerator.estimate import predict as predict_tiles
+from anatune.model.accelerator.explain import explain as explain_tiles
+from anatune.model.accelerator.ranges import TileFamily
 from anatune.model.dynamic import plan_family, predict_member
 from anatune.model.estimate import predict as predict_plan
 from anatune.model.explain import explain as explain_plan
 from anatune.model.explain_dynamic import explain_family
 from anatune.model.why_not import why_not as why_not_choice
 from anatune.plan import DynamicPlan, Estimate, GemmPlan
+from anatune.plan.accelerator import Simulation, TilePlan
 from anatune.workload import Matmul
 
 
 def plan(
     workload: Matmul, target: Any = "host", *, threads: int | None = None, objective: str = "time"
-) -> GemmPlan | DynamicPlan:
+) -> GemmPlan | DynamicPlan | TilePlan | TileFamily:
     """The model's pick: milliseconds, nothing is compiled or measured, TVM is not loaded.
 
-    For a workload with dims a `DynamicPlan`, in about a second.
+    For a workload with dims a `DynamicPlan`, in about a second; for a described accelerator a
+    `TilePlan`, with dims a `TileFamily`.
 
     Raises:
         WorkloadError, OptionError, ProfileError: an argument that cannot be used, named.
     """
-    profile, product = cpu_only(target), matmul_only(workload)
+    profile, product = resolve(target), matmul_only(workload)
+    if profile.accelerator is not None:
+        return accelerators.plan_tiles(profile, product, threads, objective)
+    profile = cpu_only(profile)
     if product.dims:
         return plan_family(profile, product, threads, objective)
     return candidates.best(profile, product, threads, objective)[0][0]
@@ -40,7 +49,10 @@ def rank(
 
 
 def predict(
-    plan: GemmPlan | DynamicPlan, workload: Matmul, target: Any = "host", **values: int
+    plan: GemmPlan | DynamicPlan | TilePlan | TileFamily,
+    workload: Matmul,
+    target: Any = "host",
+    **values: int,
 ) -> Estimate:
     """The estimate of one plan.
 
@@ -50,10 +62,13 @@ def predict(
     Raises:
         IllegalPlan: the plan is another workload's, or the machine cannot hold it.
     """
-    profile = cpu_only(target)
+    profile = resolve(target)
     matmul_only(workload)
     alike = getattr(plan, "workload", workload) == workload
     require(alike, f"plan: is of {getattr(plan, 'workload', None)}, the workload is {workload}")
+    if profile.accelerator is not None:
+        return predict_tiles(profile, accelerators.tile_plan(plan, profile, values))
+    profile = cpu_only(profile)
     if isinstance(plan, DynamicPlan):
         return predict_member(profile, plan, **values)
     plan = _gemm_plan(plan)
@@ -62,14 +77,32 @@ def predict(
     return predict_plan(profile, plan)
 
 
-def explain(plan: GemmPlan | DynamicPlan, target: Any = "host") -> str:
+def explain(plan: GemmPlan | DynamicPlan | TilePlan | TileFamily, target: Any = "host") -> str:
     """The model's equations with the plan's numbers in them, the binding term first."""
-    profile = cpu_only(target)
+    profile = resolve(target)
+    if profile.accelerator is not None:
+        if isinstance(plan, TileFamily):
+            return str(plan)
+        return explain_tiles(profile, accelerators.tile_plan(plan, profile))
+    profile = cpu_only(profile)
     if isinstance(plan, DynamicPlan):
         return explain_family(profile, plan)
     plan = _gemm_plan(plan)
     candidates.check_plan(profile, plan)
     return explain_plan(profile, plan)
+
+
+def simulate(plan: TilePlan, target: Any, *, numbers: bool = True) -> Simulation:
+    """A plan's commands executed on a described accelerator: simulated, nothing is measured.
+
+    Args:
+        numbers: compute C of random small whole numbers as well, and compare it with float64.
+
+    Raises:
+        IllegalPlan: the machine cannot hold the plan.
+        OptionError: not an accelerator, or more steps than a simulation takes.
+    """
+    return accelerators.simulate_plan(accelerator_only(target), plan, numbers)
 
 
 def why_not(

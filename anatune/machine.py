@@ -62,10 +62,19 @@ def resolve(target: Any, progress: Callable[[str], None] = lambda text: None) ->
 
 
 def cpu_only(target: Any, progress: Callable[[str], None] = lambda text: None) -> Profile:
-    """`resolve`, for kernels that are generated for CPUs. Raises OptionError for a GPU as well."""
+    """`resolve`, for kernels that are generated for CPUs. Raises OptionError for others as well."""
     profile = resolve(target, progress)
-    why = f"target = {profile.name!r}: a CPU is needed, this is a GPU"
+    other = "a GPU" if profile.gpu is not None else "an accelerator"
+    why = f"target = {profile.name!r}: a CPU is needed, this is {other}"
     require(profile.cores, why, OptionError)
+    return profile
+
+
+def accelerator_only(target: Any) -> Profile:
+    """`resolve`, for what is simulated. Raises OptionError for CPUs and GPUs as well."""
+    profile = resolve(target)
+    why = f"target = {profile.name!r}: a described accelerator is needed, such as described_npu"
+    require(profile.accelerator is not None, why, OptionError)
     return profile
 
 

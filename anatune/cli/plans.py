@@ -25,8 +25,10 @@ from anatune.cli.options import (
 from anatune.cli.show import plain, print_json, print_table, progress, rate, seconds
 
 if TYPE_CHECKING:
+    from anatune.hwprofile import Profile
     from anatune.measure.outcome import Measurement
-    from anatune.plan import Estimate, Plan
+    from anatune.plan import Estimate
+    from anatune.plan.accelerator import Simulation
     from anatune.result import Candidate, Result
     from anatune.workload import Matmul
 
@@ -37,21 +39,39 @@ if TYPE_CHECKING:
 def plan(w: Matmul, target: str, threads: int | None, objective: str, as_json: bool) -> None:
     """The plan for a product, and its predicted time."""
     from anatune import api
-    from anatune.machine import cpu_only
+    from anatune.machine import resolve
+    from anatune.model.accelerator.ranges import TileFamily
     from anatune.plan import DynamicPlan
 
-    profile = cpu_only(target)
+    profile = resolve(target)
     chosen = api.plan(w, profile, threads=threads, objective=objective)
+    if isinstance(chosen, TileFamily):
+        return print_json({"plan": plan_fields(chosen)}) if as_json else click.echo(str(chosen))
     if isinstance(chosen, DynamicPlan):
         if as_json:
             ends = family_fields(profile, chosen)
             return print_json({"plan": plan_fields(chosen), "predicted": ends})
         return print_family(profile, chosen)
     estimate = api.predict(chosen, w, profile)
+    found = _simulated(chosen, profile)
     if as_json:
-        return print_json({"plan": plan_fields(chosen), "predicted": estimate_fields(estimate)})
+        fields = {"plan": plan_fields(chosen), "predicted": estimate_fields(estimate)}
+        return print_json({**fields, **({"simulated": found} if found else {})})
     click.echo(f"{w}: {chosen}")
     click.echo(f"predicted {_time_and_rate(w, estimate.seconds)}, bound by {estimate.bound}")
+    if found:
+        click.echo(f"simulated {_time_and_rate(w, found.seconds)}, {found.cycles:.6g} cycles")
+
+
+def _simulated(chosen: Any, profile: Profile) -> Simulation | None:
+    """What came of a plan for an accelerator; None where there is nothing to simulate."""
+    from anatune import api
+    from anatune.model.accelerator.simulate import MOST_STEPS
+    from anatune.plan.accelerator import TilePlan
+
+    if not isinstance(chosen, TilePlan) or chosen.steps > MOST_STEPS:
+        return None
+    return api.simulate(chosen, profile, numbers=False)
 
 
 @click.command(cls=WorkloadCommand, epilog=EXTENTS_HELP)
@@ -145,7 +165,7 @@ def tune(
         click.echo(f"written to {file}")
 
 
-def plan_fields(chosen: Plan) -> dict[str, Any]:
+def plan_fields(chosen: Any) -> dict[str, Any]:
     """The plan as `anatune.plan.read_plan` takes it."""
     fields: dict[str, Any] = json.loads(chosen.to_json())
     return fields
