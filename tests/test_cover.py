@@ -47,6 +47,7 @@ def test_counts_are_those_of_the_pieces(cover, extent):
     units = -(-extent // cover.unit)
     rest = cover.rest(units)
     assert 0 <= rest < 2 * cover.tile and (units - rest) % cover.tile == 0
+    assert rest >= min(units, cover.tile), "one whole tile at least may be cut differently"
     sizes = [cover.tile] * ((units - rest) // cover.tile) + list(cover.pieces[rest])
     wanted = sorted(size * cover.unit for size in sizes)
     found = [size for count, size in cover.counts(extent) for _ in range(count)]

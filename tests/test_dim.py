@@ -285,6 +285,8 @@ def test_a_workload_says_its_dims():
          "b, s: cannot be told from the operands' shapes; give it an extent of its own"),
         (lambda: matmul((H + 1) // 2, 4, 5),
          "h: cannot be told from the operands' shapes; give it an extent of its own"),
+        (lambda: matmul(S, (S - 5) * B + 40, 5),  # of s = 5
+         "b: cannot be told from the operands' shapes; give it an extent of its own"),
         (lambda: matmul(S, (S - 1) * B + 1, 5),
          "b: cannot be told from the operands' shapes; give it an extent of its own"),
         (lambda: matmul(3, 4, 5, batch=NB, broadcast_a=True, broadcast_b=True),

@@ -10,13 +10,15 @@ from math import inf
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sample_plans import plan
 
 from anatune.errors import IllegalPlan
 from anatune.hwprofile import load_profile
 from anatune.model import partition
 from anatune.model.dynamic import plan_family, predict_member
 from anatune.model.partition import CHOICE_PRICE, CUT_PRICE, WORST, Sampled, choose, crossing, cut
-from anatune.plan import DynamicPlan
+from anatune.plan import DynamicPlan, ThreadGrid
+from anatune.plan.dynamic import as_member
 from anatune.workload import Dim, matmul
 
 COST = st.sampled_from([1.0, 1.01, 1.1, 1.5, 3.0])
@@ -77,6 +79,14 @@ def test_no_choices_that_serve_the_whole_range():
     assert choose(sampled, [1.0, 1.0]) == (0, 1)
     with pytest.raises(IllegalPlan, match="^no set of choices serves the whole range$"):
         choose(sampled, [1.0, 1.0], 1.5)
+
+
+def test_one_bad_value_counts_more_than_many_that_are_nearly_good():
+    """3 % at nearly all values are better than 21 % at one of ten, whose mean is less."""
+    even = {(p,): 1.03 for p in range(10)}
+    uneven = {(p,): 1.25 if p == 4 else 1.0 for p in range(10)}
+    sampled = Sampled((tuple(range(1, 11)),), dict.fromkeys(even, 1.0), [even, uneven])
+    assert choose(sampled, [1.0, 1.0], 1.0) == (0,)
 
 
 def test_many_choices_are_thinned_to_those_that_matter():
@@ -210,6 +220,13 @@ def test_fewer_bytes_are_fewer_variants():
     family = FAMILIES["rows"]
     counts = [len(plan_family(PROFILE, family, 2, most_bytes=b).variants) for b in (1, 1 << 20)]
     assert counts[0] == 1 < counts[1]
+
+
+def test_threads_of_a_smaller_batch_have_nothing_to_do():
+    made = plan(9, 9, 9, 4, 16, 16, of={"batch": 3}, grid=ThreadGrid(rows=2, batch=2), nc=16)
+    alone = as_member(made, matmul(9, 9, 9))
+    assert alone.grid == ThreadGrid(rows=2) and alone.workload.batch == 1
+    assert as_member(made, matmul(9, 9, 9, batch=7)).grid == made.grid
 
 
 def test_a_constant_b_has_one_form():
