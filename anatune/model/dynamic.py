@@ -6,7 +6,6 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from math import inf, prod
-from statistics import geometric_mean
 
 from anatune.errors import IllegalPlan
 from anatune.hwprofile.profile import Profile
@@ -56,9 +55,9 @@ SAME = 0.05
 """Loss that the lack of a size of tile may cost any rest of a cover: less is below what is known of
 a few tiles, which are all that the smallest members have."""
 
-SAME_TWICE = 0.1
-"""The same where both m and n vary: the code then has a tile for each pair of sizes, and seconds
-are what compiling all of them takes."""
+SIZES, SIZES_TWICE = 10, 4
+"""Sizes of tiles that a cover has at most; the second where both m and n vary: the code then has a
+tile for each pair of sizes, and compiling takes a hundredth of a second for each tile."""
 
 TILE_BYTES, VECTOR_BYTES = 400, 36
 """Code of a tile, and of each of its vectors: seen in artefacts for AVX-512."""
@@ -144,33 +143,35 @@ def with_covers(profile: Profile, plan: GemmPlan, dims: Collection[str]) -> Gemm
     """``plan`` with tiles of several sizes along those of ``dims`` along which it has tiles."""
     here = machine(profile, plan.grid.threads)
     tile = plan.tile
-    loss = SAME_TWICE if {"m", "n"} <= set(dims) else SAME
+    few = SIZES_TWICE if {"m", "n"} <= set(dims) else SIZES
     made = []
     if "m" in dims:
         cost = {h: tile_cycles(plan, h, tile.vectors, here) for h in range(1, tile.mr + 1)}
-        pieces = _few_sizes(cost, loss)
+        pieces = _few_sizes(cost, SAME, few)
         made.append(Cover(dim="m", unit=1, tile=tile.mr, pieces=pieces))
     if "n" in dims:
         cost = {v: tile_cycles(plan, tile.mr, v, here) for v in range(1, tile.vectors + 1)}
-        pieces = _few_sizes(cost, loss)
+        pieces = _few_sizes(cost, SAME, few)
         made.append(Cover(dim="n", unit=tile.lanes, tile=tile.vectors, pieces=pieces))
     if "k" in dims and plan.order.in_registers != "C":
         cost = {s: stream_cycles(plan, s, here) for s in range(1, tile.kr + 1)}
-        made.append(Cover(dim="k", unit=1, tile=tile.kr, pieces=_few_sizes(cost, loss)))
+        made.append(Cover(dim="k", unit=1, tile=tile.kr, pieces=_few_sizes(cost, SAME, few)))
     return replace(plan, covers=tuple(made))
 
 
-def _few_sizes(cost: Mapping[int, float], most_lost: float) -> tuple[tuple[int, ...], ...]:
+def _few_sizes(
+    cost: Mapping[int, float], most_lost: float, most: int
+) -> tuple[tuple[int, ...], ...]:
     """The cheapest pieces for every rest below two tiles, of as few sizes as cost about the same.
 
     Sizes are dropped one by one, that first which is missed least, while no rest loses more than
-    the share ``most_lost`` of what all sizes would cost it.
+    the share ``most_lost`` of what all sizes would cost it, or there are more than ``most``.
     """
     tile = max(cost)
-    most = 2 * tile - 1
+    longest = 2 * tile - 1
 
     def costs(sizes: Iterable[int]) -> list[float]:
-        found = covers(most, {size: cost[size] for size in sizes})
+        found = covers(longest, {size: cost[size] for size in sizes})
         return [sum(cost[size] for size in pieces) for pieces in found[1:]]
 
     kept = set(cost)
@@ -182,10 +183,10 @@ def _few_sizes(cost: Mapping[int, float], most_lost: float) -> tuple[tuple[int, 
 
     while removable := kept - {1, tile}:
         least = min(removable, key=loss)
-        if loss(least) > most_lost:
+        if loss(least) > most_lost and len(kept) <= most:
             break
         kept.remove(least)
-    return tuple(covers(most, {size: cost[size] for size in kept}))
+    return tuple(covers(longest, {size: cost[size] for size in kept}))
 
 
 def _choices(
@@ -295,6 +296,7 @@ def _of_one_layout(
     by_layout: dict[object, list[int]] = {}
     for number, choice in enumerate(choices):
         by_layout.setdefault(choice.plan.packed_ahead_layout, []).append(number)
+    losses = sampled.losses()
     best_of = []
     for numbers in by_layout.values():
         costs = [sampled.costs[n] for n in numbers]
@@ -303,9 +305,7 @@ def _of_one_layout(
         part = replace(sampled, costs=costs)
         sizes = [choices[n].code_bytes for n in numbers]
         chosen = tuple(numbers[c] for c in choose(part, sizes, most_bytes))
-        loss = geometric_mean(
-            min(sampled.costs[c][p] for c in chosen) for p in sampled.points
-        )
+        loss = sum(min(losses[c][p] for c in chosen) for p in sampled.points)
         best_of.append((loss, chosen))
     if not best_of:
         raise IllegalPlan("no set of plans serves the whole range")
