@@ -92,11 +92,13 @@ class Choice:
     def code_bytes(self) -> float:
         """About how long its code is."""
         t = self.plan.tile
-        rows, columns = self.plan.cover("m"), self.plan.cover("n")
+        rows, columns, steps = (self.plan.cover(dim) for dim in "mnk")
         heights = [t.mr, *(rows.sizes if rows else ())]
         widths = [t.vectors, *((*columns.sizes, columns.tile) if columns else ())]
-        tiles = product(heights, widths)
-        return float(sum(TILE_BYTES + VECTOR_BYTES * h * v for h, v in tiles))
+        depths = [t.kr, *(steps.sizes if steps else ())]
+        turns = 1 if self.plan.order.in_registers == "C" else 2  # the first, which has no C to read
+        tiles = product(heights, widths, depths)
+        return float(turns * sum(TILE_BYTES + VECTOR_BYTES * h * v * d for h, v, d in tiles))
 
 
 def plan_family(

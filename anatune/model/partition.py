@@ -22,8 +22,12 @@ WORST = 20.0
 """How much more a loss weighs for each part by which it is larger: a loss of 5 % counts twice. A
 mean alone would pay for many good values with a few bad ones."""
 
-CHOICE_PRICE = 0.004
-"""Mean loss that a further choice must save: its code is built, stored and cached as well."""
+CHOICE_PRICE = 0.003
+"""Mean loss that a further choice must save whatever its size."""
+
+SIZE_PRICE = 0.006
+"""Mean loss that a choice of the mean size must save besides, others in proportion: its code is to
+be built, stored and cached."""
 
 CUT_PRICE = 3e-4
 """Mean loss that a further cut must save: a comparison takes a nanosecond of a call of ten
@@ -72,17 +76,18 @@ class Sampled:
 
 
 def choose(sampled: Sampled, sizes: Sequence[float], most: float = inf) -> tuple[int, ...]:
-    """The set of choices of least mean loss, with `CHOICE_PRICE` for each.
+    """The set of choices of least mean loss, `CHOICE_PRICE` and `SIZE_PRICE` included.
 
     Args:
         sizes: of each choice, in the unit of ``most``, such as bytes of code.
         most: what the sizes of those that are taken may add up to; one is taken in any case.
     """
     losses = sampled.losses()
+    usual = sum(sizes) / len(sizes)
 
     def price(chosen: Sequence[int]) -> float:
         loss = sum(min(losses[c][p] for c in chosen) for p in sampled.points)
-        return loss + CHOICE_PRICE * len(chosen)
+        return loss + sum(CHOICE_PRICE + SIZE_PRICE * sizes[c] / usual for c in chosen)
 
     left = [c for c in range(len(losses)) if min(losses[c].values()) < inf]
     while len(left) > MOST_EXACT:
