@@ -19,18 +19,22 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from anatune.api import explain, plan, predict, rank, why_not
+    from anatune.api import explain, plan, predict, rank, simulate, why_not
     from anatune.codegen.library import load
+    from anatune.codegen.tensorize import kernel_object, tensorize
     from anatune.errors import AnatuneError
+    from anatune.external import register_microkernel
     from anatune.hwprofile import Profile, profiles
     from anatune.loops import fuse_loops
     from anatune.machine import detect, load_profile
     from anatune.many import tune_many
-    from anatune.plan import Estimate, GemmPlan
+    from anatune.partition import partition
+    from anatune.plan import Estimate, ExternalKernel, GemmPlan, ThroughputModel
+    from anatune.plan.registered import forget_microkernel, microkernels
     from anatune.records import Store
     from anatune.result import Result
     from anatune.tune import tune
-    from anatune.workload import Matmul, matmul
+    from anatune.workload import Dim, Matmul, matmul
     from anatune.workload.fused import fused
     from anatune.workload.maps import elementwise, reduce, softmax
 
@@ -38,26 +42,36 @@ __version__ = "0.1.0"
 
 _HOME = {
     "AnatuneError": "anatune.errors",
+    "Dim": "anatune.workload",
     "Estimate": "anatune.plan",
+    "ExternalKernel": "anatune.plan",
     "GemmPlan": "anatune.plan",
     "Matmul": "anatune.workload",
     "Profile": "anatune.hwprofile",
     "Result": "anatune.result",
     "Store": "anatune.records",
+    "ThroughputModel": "anatune.plan",
     "detect": "anatune.machine",
     "elementwise": "anatune.workload.maps",
     "explain": "anatune.api",
+    "forget_microkernel": "anatune.plan.registered",
     "fuse_loops": "anatune.loops",
     "fused": "anatune.workload.fused",
+    "kernel_object": "anatune.codegen.tensorize",
     "load": "anatune.codegen.library",
     "load_profile": "anatune.machine",
     "matmul": "anatune.workload",
+    "microkernels": "anatune.plan.registered",
+    "partition": "anatune.partition",
     "plan": "anatune.api",
     "predict": "anatune.api",
     "profiles": "anatune.hwprofile",
     "rank": "anatune.api",
     "reduce": "anatune.workload.maps",
+    "register_microkernel": "anatune.external",
+    "simulate": "anatune.api",
     "softmax": "anatune.workload.maps",
+    "tensorize": "anatune.codegen.tensorize",
     "tune": "anatune.tune",
     "tune_many": "anatune.many",
     "why_not": "anatune.api",

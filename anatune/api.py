@@ -5,51 +5,104 @@ from __future__ import annotations
 from typing import Any
 
 from anatune.errors import require
-from anatune.machine import cpu_only, matmul_only
+from anatune.machine import accelerator_only, cpu_only, fixed_only, matmul_only, resolve
 from anatune.model import candidates
+from anatune.model.accelerator import entry as accelerators
+from anatune.model.accelerator.estimate import predict as predict_tiles
+from anatune.model.accelerator.explain import explain as explain_tiles
+from anatune.model.accelerator.ranges import TileFamily
+from anatune.model.dynamic import plan_family, predict_member
 from anatune.model.estimate import predict as predict_plan
 from anatune.model.explain import explain as explain_plan
+from anatune.model.explain_dynamic import explain_family
 from anatune.model.why_not import why_not as why_not_choice
-from anatune.plan import Estimate, GemmPlan
+from anatune.plan import DynamicPlan, Estimate, GemmPlan
+from anatune.plan.accelerator import Simulation, TilePlan
 from anatune.workload import Matmul
 
 
 def plan(
     workload: Matmul, target: Any = "host", *, threads: int | None = None, objective: str = "time"
-) -> GemmPlan:
+) -> GemmPlan | DynamicPlan | TilePlan | TileFamily:
     """The model's pick: milliseconds, nothing is compiled or measured, TVM is not loaded.
+
+    For a workload with dims a `DynamicPlan`, in about a second; for a described accelerator a
+    `TilePlan`, with dims a `TileFamily`.
 
     Raises:
         WorkloadError, OptionError, ProfileError: an argument that cannot be used, named.
     """
-    return candidates.best(cpu_only(target), matmul_only(workload), threads, objective)[0][0]
+    profile, product = resolve(target), matmul_only(workload)
+    if profile.accelerator is not None:
+        return accelerators.plan_tiles(profile, product, threads, objective)
+    profile = cpu_only(profile)
+    if product.dims:
+        return plan_family(profile, product, threads, objective)
+    return candidates.best(profile, product, threads, objective)[0][0]
 
 
 def rank(
     workload: Matmul, target: Any = "host", *, threads: int | None = None, objective: str = "time"
 ) -> list[tuple[GemmPlan, Estimate]]:
     """All legal plans with their estimates, best first. Raises what `plan` raises."""
-    return candidates.rank(cpu_only(target), matmul_only(workload), threads, objective)
+    return candidates.rank(cpu_only(target), fixed_only(workload), threads, objective)
 
 
-def predict(plan: GemmPlan, workload: Matmul, target: Any = "host") -> Estimate:
+def predict(
+    plan: GemmPlan | DynamicPlan | TilePlan | TileFamily,
+    workload: Matmul,
+    target: Any = "host",
+    **values: int,
+) -> Estimate:
     """The estimate of one plan.
+
+    Args:
+        values: of the dims, where the workload has some.
 
     Raises:
         IllegalPlan: the plan is another workload's, or the machine cannot hold it.
     """
-    profile, plan = cpu_only(target), _gemm_plan(plan)
+    profile = resolve(target)
     matmul_only(workload)
-    require(plan.workload == workload, f"plan: is of {plan.workload}, the workload is {workload}")
+    alike = getattr(plan, "workload", workload) == workload
+    require(alike, f"plan: is of {getattr(plan, 'workload', None)}, the workload is {workload}")
+    if profile.accelerator is not None:
+        return predict_tiles(profile, accelerators.tile_plan(plan, profile, values))
+    profile = cpu_only(profile)
+    if isinstance(plan, DynamicPlan):
+        return predict_member(profile, plan, **values)
+    plan = _gemm_plan(plan)
+    workload.at(**values)  # which has none: values are refused
     candidates.check_plan(profile, plan)
     return predict_plan(profile, plan)
 
 
-def explain(plan: GemmPlan, target: Any = "host") -> str:
+def explain(plan: GemmPlan | DynamicPlan | TilePlan | TileFamily, target: Any = "host") -> str:
     """The model's equations with the plan's numbers in them, the binding term first."""
-    profile, plan = cpu_only(target), _gemm_plan(plan)
+    profile = resolve(target)
+    if profile.accelerator is not None:
+        if isinstance(plan, TileFamily):
+            return str(plan)
+        return explain_tiles(profile, accelerators.tile_plan(plan, profile))
+    profile = cpu_only(profile)
+    if isinstance(plan, DynamicPlan):
+        return explain_family(profile, plan)
+    plan = _gemm_plan(plan)
     candidates.check_plan(profile, plan)
     return explain_plan(profile, plan)
+
+
+def simulate(plan: TilePlan, target: Any, *, numbers: bool = True) -> Simulation:
+    """A plan's commands executed on a described accelerator: simulated, nothing is measured.
+
+    Args:
+        numbers: compute C of random small whole numbers as well, and compare it with float64.
+
+    Raises:
+        IllegalPlan: the machine cannot hold the plan.
+        OptionError: not an accelerator, or more steps than a simulation takes.
+    """
+    return accelerators.simulate_plan(accelerator_only(target), plan, numbers)
 
 
 def why_not(
@@ -61,7 +114,7 @@ def why_not(
         choice: a register tile such as "8x48"; an order such as "C3B2A0"; an arithmetic such as
             "int16 pairs"; or how an operand is stored, such as "b=in_place".
     """
-    return why_not_choice(cpu_only(target), matmul_only(workload), choice, threads)
+    return why_not_choice(cpu_only(target), fixed_only(workload), choice, threads)
 
 
 def _gemm_plan(plan: Any) -> GemmPlan:

@@ -62,10 +62,19 @@ def resolve(target: Any, progress: Callable[[str], None] = lambda text: None) ->
 
 
 def cpu_only(target: Any, progress: Callable[[str], None] = lambda text: None) -> Profile:
-    """`resolve`, for kernels that are generated for CPUs. Raises OptionError for a GPU as well."""
+    """`resolve`, for kernels that are generated for CPUs. Raises OptionError for others as well."""
     profile = resolve(target, progress)
-    why = f"target = {profile.name!r}: a CPU is needed, this is a GPU"
+    other = "a GPU" if profile.gpu is not None else "an accelerator"
+    why = f"target = {profile.name!r}: a CPU is needed, this is {other}"
     require(profile.cores, why, OptionError)
+    return profile
+
+
+def accelerator_only(target: Any) -> Profile:
+    """`resolve`, for what is simulated. Raises OptionError for CPUs and GPUs as well."""
+    profile = resolve(target)
+    why = f"target = {profile.name!r}: a described accelerator is needed, such as described_npu"
+    require(profile.accelerator is not None, why, OptionError)
     return profile
 
 
@@ -75,3 +84,12 @@ def matmul_only(workload: Any) -> Matmul:
     if not isinstance(workload, Matmul):
         raise WorkloadError(why)
     return workload
+
+
+def fixed_only(workload: Any) -> Matmul:
+    """`matmul_only` of numbers for extents, else WorkloadError."""
+    product = matmul_only(workload)
+    dims = ", ".join(dim.described for dim in product.dims)
+    why = f"workload with {dims}: numbers for extents are needed here; take workload.at(...)"
+    require(not product.dims, why, WorkloadError)
+    return product

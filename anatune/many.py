@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from anatune.errors import OptionError, last_line, require
+from anatune.family import FamilyResult
 from anatune.machine import HOST
 from anatune.records import Record, Store, open_store
 from anatune.result import Result
@@ -27,6 +28,12 @@ RAY = "ray"
 
 CPU = "CPU"
 """Ray's name for the processors of a machine."""
+
+MEASURING = {"budget", "search", "cache", "remote"}
+"""Options of `tune` that do not apply to workloads with dims."""
+
+OF_FAMILIES = {"code_bytes"}
+"""Those that apply to no others."""
 
 NO_MACHINE = "no machine of the cluster is left on which it was not tried"
 
@@ -52,7 +59,7 @@ class Tuned:
     """
 
     workload: Matmul
-    result: Result | None = None
+    result: Result | FamilyResult | None = None
     error: str = ""
     machine: str = ""
 
@@ -75,7 +82,8 @@ def tune_many(
         machines: None: this one. "ray": those of the Ray cluster that this process belongs to, that
             ``RAY_ADDRESS`` names, or that is running here.
         progress: called with a line of text now and then; at the end with one per failure.
-        options: passed on to `tune`.
+        options: passed on to `tune`; those of measuring do not reach workloads with dims, which the
+            model alone plans, nor ``code_bytes`` the others.
 
     Returns:
         one `Tuned` per workload, in their order.
@@ -111,8 +119,10 @@ def _here(
 
 
 def _attempt(workload: Matmul, target: Any, database: Any, options: dict[str, Any]) -> Tuned:
+    no_use = MEASURING if getattr(workload, "dims", ()) else OF_FAMILIES
+    useful = {name: value for name, value in options.items() if name not in no_use}
     try:
-        return Tuned(workload, tune(workload, target, database=database, **options))
+        return Tuned(workload, tune(workload, target, database=database, **useful))
     except Exception as error:  # whatever it is, the rest of the list is not to blame
         return Tuned(workload, error=last_line(error) or type(error).__name__)
 

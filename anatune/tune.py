@@ -10,6 +10,7 @@ from typing import Any
 
 from anatune.codegen.library import Code
 from anatune.errors import AnatuneError, OptionError, require
+from anatune.family import tune_family
 from anatune.hwprofile import Profile
 from anatune.machine import HOST, cpu_only, matmul_only
 from anatune.measure.alone import alone
@@ -56,6 +57,7 @@ def tune(
     search: str = "shortlist",
     cache: str = WARM,
     remote: str | None = None,
+    code_bytes: int | None = None,
     progress: Tell = lambda text: None,
 ) -> Any:
     """A verified kernel for ``workload`` on ``target``, with the reasons for every choice.
@@ -79,6 +81,9 @@ def tune(
             over all legal plans and learns from what is measured; "metaschedule", TVM's own.
         cache: "warm", operands in use just before, or "cold", all caches emptied before each call.
         remote: "HOST:PORT/KEY" of a TVM RPC tracker whose devices measure instead of this machine.
+        code_bytes: for a workload with dims, what the code of all variants may take; 1 MiB by
+            default. Such a workload is planned by the model alone, and gives a `FamilyResult`; what
+            is said here of measuring does not apply to it.
         progress: called with a line of text now and then.
 
     Raises:
@@ -97,6 +102,15 @@ def tune(
     elsewhere = None if remote is None else Remote.parse(remote)
     profile = cpu_only(target, progress)
     here = target == HOST or _runs_here(profile)
+    if workload.dims:
+        unmoved = search == "shortlist" and cache == WARM and remote is None
+        require(unmoved, "search, cache, remote: nothing is measured of a workload with dims",
+                OptionError)
+        return tune_family(
+            workload, profile, threads, objective, budget, code_bytes, here, progress
+        )
+    require(code_bytes is None, f"code_bytes = {code_bytes!r}: for workloads with dims",
+            OptionError)
     kernels = Kernels()
     this = Pass(
         workload=workload,

@@ -10,7 +10,7 @@ import json
 import math
 import os
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -206,6 +206,28 @@ def write_json(path: str | Path | None, value: Any) -> None:
     unfinished = path.with_name(path.name + ".part")
     unfinished.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
     unfinished.replace(path)
+
+
+def whole_lines(path: Path, writer: str, kinds: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """What the lines of a file of ``writer`` hold, each of one of its ``kinds``; one that was cut
+    off by a kill is cut off altogether.
+
+    Raises:
+        OptionError: a line of something else.
+    """
+    text = path.read_bytes()
+    whole = text[: text.rfind(b"\n") + 1]
+    if len(whole) < len(text):
+        with path.open("r+b") as file:
+            file.truncate(len(whole))
+    for number, line in enumerate(whole.splitlines(), 1):
+        try:
+            found = json.loads(line)
+            kind = found["kind"]
+        except (ValueError, TypeError, KeyError):
+            raise OptionError(f"{path}:{number}: not a line that {writer} wrote") from None
+        require(kind in kinds, f"{path}:{number}: kind = {kind!r}", OptionError)
+        yield found
 
 
 def print_table(

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import common
 from common import Peaks, Product
 
 import anatune as at
@@ -196,7 +197,7 @@ class Log:
             return
         why = f"json = {str(path)!r}: exists; --resume goes on with it, or name another file"
         require(resume, why, OptionError)
-        for line in _whole_lines(path):
+        for line in common.whole_lines(path, "gemm.py", ("run", "peaks", "row")):
             self._take(line)
 
     def add_run(self, run: str, **about: Any) -> None:
@@ -223,23 +224,6 @@ class Log:
         if line["kind"] == "peaks":
             peaks = {int(threads): Peaks(**each) for threads, each in line["threads"].items()}
             self.kept.probed.setdefault(line["run"], []).append(peaks)
-
-
-def _whole_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """What the lines of a file hold; one that was cut off by a kill is cut off altogether."""
-    text = path.read_bytes()
-    whole = text[: text.rfind(b"\n") + 1]
-    if len(whole) < len(text):
-        with path.open("r+b") as file:
-            file.truncate(len(whole))
-    for number, line in enumerate(whole.splitlines(), 1):
-        try:
-            found = json.loads(line)
-            kind = found["kind"]
-        except (ValueError, TypeError, KeyError):
-            raise OptionError(f"{path}:{number}: not a line that gemm.py wrote") from None
-        require(kind in ("run", "peaks", "row"), f"{path}:{number}: kind = {kind!r}", OptionError)
-        yield found
 
 
 def _row(line: Mapping[str, Any]) -> Row:

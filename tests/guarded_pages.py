@@ -1,7 +1,8 @@
 """Runs kernels on operands that touch a page nobody may read or write; a process of its own.
 
-Each line of standard input names a shared library, its plan and whether the arrays end right before
-the forbidden page or begin right after it. A kernel that steps over is killed by the system.
+Each line of standard input names a shared library, its plan, whether the arrays end right before
+the forbidden page or begin right after it, and the values of a family's dims, none of other plans.
+A kernel that steps over is killed by the system.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 from products import assert_close, is_exact, run, tensors, whole_numbers
 
 from anatune.codegen.library import load_module
-from anatune.plan import GemmPlan, Storage
+from anatune.plan import DynamicPlan, Storage, read_plan
 from anatune.workload import Tensor
 from anatune.workload.dtypes import numpy_dtype
 
@@ -42,10 +43,14 @@ def guarded(tensor: Tensor, at_end: bool) -> np.ndarray:
     return np.lib.stride_tricks.as_strided(memory, tensor.shape or (1,), strides)
 
 
-def check(path: str, text: str, at_end: bool) -> None:
-    p = GemmPlan.from_json(text)
+def check(path: str, text: str, at_end: bool, dims: dict[str, int] | None = None) -> None:
+    p = read_plan(text)
+    laid = tensors(p.workload)
+    if isinstance(p, DynamicPlan):
+        laid = {name: tensor.at(dims) for name, tensor in laid.items()}
+        p = p.member(**dims)
     values = whole_numbers(p.workload)
-    arrays = {name: guarded(tensor, at_end) for name, tensor in tensors(p.workload).items()}
+    arrays = {name: guarded(tensor, at_end) for name, tensor in laid.items()}
     for name, array in arrays.items():
         array[...] = np.reshape(values[name], array.shape)
     packed = None
@@ -53,7 +58,8 @@ def check(path: str, text: str, at_end: bool) -> None:
         packed = guarded(Tensor.rows(p.packed_ahead_shape, p.multiply.b), at_end)
     module = load_module(path)
     run(p, lambda name: module[name], arrays, packed)
-    assert_close(p, values, arrays["out"], is_exact(p.workload))
+    got = arrays["out"].reshape(p.workload.output.shape)
+    assert_close(p, values, got, is_exact(p.workload))
 
 
 for line in sys.stdin:

@@ -109,17 +109,24 @@ def tensors(w: Matmul) -> dict[str, Tensor]:
 
 
 def computed(
-    p: Plan, function: Callable[[str], Any], values: Values, poison: Any = None
+    p: Plan,
+    function: Callable[[str], Any],
+    values: Values,
+    poison: Any = None,
+    laid: dict[str, Tensor] | None = None,
 ) -> np.ndarray:
-    """What the kernel makes of ``values``; nothing but C may have changed by then."""
-    w = p.workload
-    fields = {name: Field.of(t, values[name], poison) for name, t in w.operands.items()}
+    """What the kernel makes of ``values``; nothing but C may have changed by then.
+
+    ``laid``: how operands and ``out`` lie, where that is not as the plan's workload says.
+    """
+    w, laid = p.workload, laid or tensors(p.workload)
+    fields = {x: Field.of(t, values[x], poison) for x, t in laid.items() if x != "out"}
     unwritten = np.full(w.output.shape, poison_of(w.output.dtype), values["out"].dtype)
     before_call = values["out"] if w.beta else unwritten
-    fields["out"] = Field.of(w.output, before_call, AROUND_OUT)
-    before = {name: f.outside(tensors(w)[name]) for name, f in fields.items()}
+    fields["out"] = Field.of(laid["out"], before_call, AROUND_OUT)
+    before = {name: f.outside(laid[name]) for name, f in fields.items()}
     run(p, function, {name: f.inside for name, f in fields.items()})
-    for name, tensor in tensors(w).items():
+    for name, tensor in laid.items():
         assert fields[name].outside(tensor) == before[name], f"{name}: written around: {w}, {p}"
         if name != "out":
             given = np.reshape(values[name], fields[name].inside.shape)

@@ -162,7 +162,7 @@ def test_openblas_counts_at_its_best():
     assert row("a", 1.0, told_s=3.0).of_told == 2.0  # as installed it is faster
 
 
-@pytest.mark.parametrize("name", ["first_slice", "model_accuracy", "gemm"])
+@pytest.mark.parametrize("name", ["first_slice", "model_accuracy", "gemm", "dynamic"])
 def test_a_benchmark_tells_its_options(name, tmp_path):
     done = subprocess.run(
         [sys.executable, str(BENCHMARKS / f"{name}.py"), "--help"],

@@ -17,7 +17,7 @@ from anatune import many  # noqa: E402
 from anatune.errors import OptionError, WorkloadError  # noqa: E402
 from anatune.many import tune_many  # noqa: E402
 from anatune.records import Store  # noqa: E402
-from anatune.workload import matmul  # noqa: E402
+from anatune.workload import Dim, matmul  # noqa: E402
 
 FINE, ALSO = matmul(M, N, K), matmul(M, N, K, epilogue="relu")
 TOO_LARGE = matmul(10**6, 10**6, 10**6)
@@ -44,6 +44,27 @@ def test_one_that_fails_does_not_end_the_list(monkeypatch):
     assert all(o["budget"] == 3 and o["database"] is False for _, _, o in asked)
     assert told.count("at work") == 3
     assert told[-1] == f"failed: {TOO_LARGE}: m: too large"
+
+
+def test_options_reach_the_workloads_that_they_are_for(monkeypatch):
+    """What is measured is said of products of numbers, how long code may be of the others."""
+    asked = []
+    monkeypatch.setattr(many, "tune", lambda w, target, **options: asked.append(options))
+    varying = matmul(Dim("m", 1, 9), N, K)
+    given = {"budget": 3, "search": "evolve", "cache": "cold", "remote": "h:1/k"}
+    tuned = tune_many([FINE, varying], database=False, code_bytes=99, threads=1, **given)
+    assert [t.error for t in tuned] == ["", ""]
+    for options in asked:
+        assert options.pop("progress") and options.pop("database") is False
+    assert asked == [{**given, "threads": 1}, {"code_bytes": 99, "threads": 1}]
+
+
+def test_a_family_is_tuned_among_others(here):
+    tuned = tune_many([matmul(Dim("m", 1, M), N, K)], here, database=False, budget=2, threads=1)
+    assert not tuned[0].error
+    a, b = operands().values()
+    for m in (1, M):
+        assert np.array_equal(tuned[0].result(a[:m], b), wanted()[:m])
 
 
 def test_ctrl_c_ends_the_list(monkeypatch):

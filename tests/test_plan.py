@@ -108,7 +108,8 @@ REFUSED = {
     changed(kind=...): "kind = None: this version reads plans of kind 'gemm'",
     changed(kind="conv"): "kind = 'conv': this version reads plans of kind 'gemm'",
     changed(epilogue="relu"): "plan.epilogue: unknown field; GemmPlan has "
-    "workload, target, tile, blocks, arithmetic, order, a, b, prefetch_c, grid",
+    "workload, target, tile, blocks, arithmetic, order, a, b, prefetch_c, grid, covers, "
+    "micro_kernel",
     changed("tile", lines=4): "plan.tile.lines: unknown field; MicroTile has mr, nr, lanes, kr",
     changed("tile", kr=0): f"plan.tile.kr = 0: {ABOVE_0}",
     changed("tile", kr=4): "kr = 4: 1 where C stays in registers",

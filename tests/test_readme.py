@@ -26,8 +26,8 @@ def test_the_examples_run(tmp_path, monkeypatch, capsys):
     if target is None:
         pytest.skip(f"no generic profile for {platform.machine()}")
     monkeypatch.chdir(tmp_path)
-    first, second = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert '"host"' in first and '"host"' in second
+    first, second, third, *_ = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert all('"host"' in example for example in (first, second, third))
     names: dict = {}
     exec(first.replace('"host"', repr(target)), names)
     want = names["a"].astype("f8") @ names["b"].astype("f8")
@@ -35,6 +35,8 @@ def test_the_examples_run(tmp_path, monkeypatch, capsys):
     exec(second.replace('"host"', repr(target)), names)
     assert names["c"].dtype == "int8" and names["c"].shape == (784, 512)
     assert (names["out"] == 96 + names["bias"]).all()
+    exec(third.replace('"host"', repr(target)), names)
+    assert names["c"].shape == (37, 768)
     assert (tmp_path / "kernel.so").stat().st_size > 0
     assert "tile" in capsys.readouterr().out
 

@@ -62,12 +62,14 @@ def compare(
     All take turns; each library runs with the setting that suits it best for this shape."""
     limit = read_budget(budget)
     trials = read_trials(metaschedule)
+    from anatune.machine import fixed_only
     from anatune.report.compare import compare as side_by_side
     from anatune.report.compare import runnable_here
     from anatune.report.competitors.registry import known_names
     from anatune.tune import tune
 
     names = None if libraries is None else known_names(libraries.split(","))
+    fixed_only(w)
     with progress() as tell:
         profile = runnable_here(target, tell)
         start = time.perf_counter()

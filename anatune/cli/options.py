@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
+from anatune.cli.extents import read_extents
 from anatune.errors import OptionError, UnitError, require
 from anatune.units import TIME, clip
 
@@ -163,7 +164,7 @@ def read_workload(words: tuple[str, ...], options: dict[str, Any]) -> Matmul:
     """The workload that ``matmul M N K`` and the options about it name; None is not given.
 
     Raises:
-        OptionError: another kind, or another number of extents.
+        OptionError: another kind, another number of extents, or a range that is not one.
         WorkloadError: an extent, a data type or an option that cannot be computed.
     """
     kind, *extents = words
@@ -174,9 +175,10 @@ def read_workload(words: tuple[str, ...], options: dict[str, Any]) -> Matmul:
     require(len(extents) == 3, f"matmul = {given}: give three extents, M N K", OptionError)
     from anatune.workload import matmul
 
-    m, n, k = (_extent(text) for text in extents)
     stated = {name: value for name, value in options.items() if value is not None}
-    return matmul(m, n, k, **stated)  # type: ignore[arg-type]  # it refuses text by itself
+    varying = {name: _extent(text) for name, text in zip("mnk", extents)}
+    varying |= {"batch": stated["batch"]} if "batch" in stated else {}
+    return matmul(**{**stated, **read_extents(varying)})  # it refuses text by itself
 
 
 def _usage_with_example() -> str:

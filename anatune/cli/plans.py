@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from anatune.cli.extents import EXTENTS_HELP
+from anatune.cli.families import family_fields, print_family, print_family_result
 from anatune.cli.options import (
     WorkloadCommand,
     budget_option,
@@ -23,28 +25,56 @@ from anatune.cli.options import (
 from anatune.cli.show import plain, print_json, print_table, progress, rate, seconds
 
 if TYPE_CHECKING:
+    from anatune.hwprofile import Profile
     from anatune.measure.outcome import Measurement
-    from anatune.plan import Estimate, Plan
+    from anatune.plan import Estimate
+    from anatune.plan.accelerator import Simulation
     from anatune.result import Candidate, Result
     from anatune.workload import Matmul
 
 
-@click.command(cls=WorkloadCommand)
+@click.command(cls=WorkloadCommand, epilog=EXTENTS_HELP)
 @workload_options
 @objective_option
 def plan(w: Matmul, target: str, threads: int | None, objective: str, as_json: bool) -> None:
     """The plan for a product, and its predicted time."""
     from anatune import api
+    from anatune.machine import resolve
+    from anatune.model.accelerator.ranges import TileFamily
+    from anatune.plan import DynamicPlan
 
-    chosen = api.plan(w, target, threads=threads, objective=objective)
-    estimate = api.predict(chosen, w, target)
+    profile = resolve(target)
+    chosen = api.plan(w, profile, threads=threads, objective=objective)
+    if isinstance(chosen, TileFamily):
+        return print_json({"plan": plan_fields(chosen)}) if as_json else click.echo(str(chosen))
+    if isinstance(chosen, DynamicPlan):
+        if as_json:
+            ends = family_fields(profile, chosen)
+            return print_json({"plan": plan_fields(chosen), "predicted": ends})
+        return print_family(profile, chosen)
+    estimate = api.predict(chosen, w, profile)
+    found = _simulated(chosen, profile)
     if as_json:
-        return print_json({"plan": plan_fields(chosen), "predicted": estimate_fields(estimate)})
+        fields = {"plan": plan_fields(chosen), "predicted": estimate_fields(estimate)}
+        return print_json({**fields, **({"simulated": found} if found else {})})
     click.echo(f"{w}: {chosen}")
     click.echo(f"predicted {_time_and_rate(w, estimate.seconds)}, bound by {estimate.bound}")
+    if found:
+        click.echo(f"simulated {_time_and_rate(w, found.seconds)}, {found.cycles:.6g} cycles")
 
 
-@click.command(cls=WorkloadCommand)
+def _simulated(chosen: Any, profile: Profile) -> Simulation | None:
+    """What came of a plan for an accelerator; None where there is nothing to simulate."""
+    from anatune import api
+    from anatune.model.accelerator.simulate import MOST_STEPS
+    from anatune.plan.accelerator import TilePlan
+
+    if not isinstance(chosen, TilePlan) or chosen.steps > MOST_STEPS:
+        return None
+    return api.simulate(chosen, profile, numbers=False)
+
+
+@click.command(cls=WorkloadCommand, epilog=EXTENTS_HELP)
 @workload_options
 @objective_option
 def explain(w: Matmul, target: str, threads: int | None, objective: str, as_json: bool) -> None:
@@ -85,7 +115,7 @@ def _library_file(
     return file
 
 
-@click.command(cls=WorkloadCommand)
+@click.command(cls=WorkloadCommand, epilog=EXTENTS_HELP)
 @workload_options
 @objective_option
 @budget_option()
@@ -113,7 +143,9 @@ def tune(
     """Generate, check and measure a kernel.
 
     What is measured is kept: the same command answers from the store, goes on where it was
-    interrupted, and with a larger budget continues."""
+    interrupted, and with a larger budget continues. Nothing is measured where extents vary: the
+    model plans, and the kernel is checked."""
+    from anatune.family import FamilyResult
     from anatune.tune import tune as tune_workload
 
     limit = read_budget(budget)
@@ -123,14 +155,17 @@ def tune(
             cache=cache, database=read_database(database), remote=remote, progress=tell,
         )  # fmt: skip
     written = {} if export is None else {"written_to": result.export(export)}
+    if isinstance(result, FamilyResult) and not as_json:
+        return print_family_result(result, written.get("written_to"))
     if as_json:
         return print_json({**result.as_dict(), "plan": plan_fields(result.plan), **written})
+    assert not isinstance(result, FamilyResult)
     _print_result(result)
     for file in written.values():
         click.echo(f"written to {file}")
 
 
-def plan_fields(chosen: Plan) -> dict[str, Any]:
+def plan_fields(chosen: Any) -> dict[str, Any]:
     """The plan as `anatune.plan.read_plan` takes it."""
     fields: dict[str, Any] = json.loads(chosen.to_json())
     return fields

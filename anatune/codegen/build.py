@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import signal
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import tvm
+from tvm import tirx
 
+from anatune.codegen.dynamic import lower_dynamic
 from anatune.codegen.fusion import lower_fusion
 from anatune.codegen.gemm import lower_gemm
 from anatune.codegen.call import ENTRY
-from anatune.codegen.library import PLAN_SYMBOL
-from anatune.codegen.link import export_library
+from anatune.codegen.external import linked_with
+from anatune.codegen.library import PLAN_SYMBOL, Code
+from anatune.codegen.link import export_library, write_loadable
 from anatune.codegen.scheduled import scheduled
 from anatune.codegen.target import tvm_target
 from anatune.errors import BuildError, OptionError, last_line, require
-from anatune.plan import Plan, SchedulePlan
+from anatune.plan import DynamicPlan, GemmPlan, Plan, SchedulePlan
 from anatune.plan.fusion import FusionPlan
 
 PASS_CONFIG = {
@@ -29,6 +34,10 @@ PASS_CONFIG = {
     "tirx.disable_storage_rewrite": True,
 }
 """For our own loops; those of TVM's search are compiled as it does."""
+
+IDLE_PASSES = ["s_tir.CompactBufferAllocation"]
+"""Passes that have nothing to do in our own loops, whose buffers are as large as they must be: this
+one would take a third of the time of a compilation."""
 
 SOURCE_KINDS = ("tir", "llvm", "asm")
 
@@ -40,10 +49,17 @@ class Kernel:
     plan: Plan | FusionPlan
     ir: tvm.IRModule
     executable: Any
+    objects: tuple[Path, ...] = ()  # that its code is linked with: an external micro-kernel's
 
     def function(self, name: str = ENTRY) -> Any:
         """A compiled function; made callable on first use, which needs the machine it is for."""
-        return self.executable[name]
+        return (self._linked if self.objects else self.executable)[name]
+
+    @cached_property
+    def _linked(self) -> Any:
+        with tempfile.TemporaryDirectory(prefix="anatune-") as folder:
+            file = write_loadable(self.executable, Path(folder) / "kernel", self.objects)
+            return Code.of(file).load()
 
     def source(self, kind: str = "tir") -> str:
         """The kernel as text: "tir", "llvm" (IR after optimisation) or "asm".
@@ -66,7 +82,7 @@ class Kernel:
         """
         path = Path(path)
         isa, note = self.plan.target.isa, self.plan.to_json()
-        export_library(self.executable, path, isa, PLAN_SYMBOL, note)
+        export_library(self.executable, path, isa, PLAN_SYMBOL, note, self.objects)
         return path
 
 
@@ -76,23 +92,27 @@ def build(plan: Plan | FusionPlan) -> Kernel:
     Raises:
         BuildError: TVM or LLVM refused, with the last line of what they said.
     """
-    target = tvm_target(plan.target)
+    target, objects = tvm_target(plan.target), linked_with(plan)
     try:
-        module, config = _lowered(plan)
-        with interrupts_wait(), tvm.transform.PassContext(config=config):
+        module, config, idle = _lowered(plan)
+        with interrupts_wait(), tvm.transform.PassContext(config=config, disabled_pass=idle):
             executable = tvm.compile(module, target=target)
     except Exception as error:  # TVM raises many classes, all of them about this plan
         raise BuildError(f"{plan}: {last_line(error) or type(error).__name__}") from error
-    return Kernel(plan, module, executable)
+    return Kernel(plan, module, executable, objects)
 
 
-def _lowered(plan: Plan | FusionPlan) -> tuple[tvm.IRModule, dict[str, Any]]:
-    """The functions of ``plan``, and how TVM's passes are set for them."""
+def _lowered(plan: Plan | FusionPlan) -> tuple[tvm.IRModule, dict[str, Any], list[str]]:
+    """The functions of ``plan``, how TVM's passes are set for them, and which are left out."""
     if isinstance(plan, SchedulePlan):
-        return scheduled(plan).mod, {}
+        return scheduled(plan).mod, {}, []
+    return tvm.IRModule(_functions(plan)), PASS_CONFIG, IDLE_PASSES
+
+
+def _functions(plan: GemmPlan | DynamicPlan | FusionPlan) -> dict[str, tirx.PrimFunc]:
     if isinstance(plan, FusionPlan):
-        return tvm.IRModule(lower_fusion(plan)), PASS_CONFIG
-    return tvm.IRModule(lower_gemm(plan)), PASS_CONFIG
+        return lower_fusion(plan)
+    return lower_dynamic(plan) if isinstance(plan, DynamicPlan) else lower_gemm(plan)
 
 
 @contextmanager

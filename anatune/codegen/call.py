@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +38,18 @@ B = 1
 class _Call:
     """What all calls of a kernel have in common."""
 
-    def __init__(self, plan: Plan, function: Callable[[str], Any]) -> None:
+    def __init__(
+        self, plan: Plan, function: Callable[[str], Any], values: Mapping[str, int] | None = None
+    ) -> None:
         self._plan = plan
         self._function = function
         self._main: Any = None
-        self._slots = tuple(Slot(name, x) for name, x in plan.workload.operands.items())
-        self._out = Slot("out", plan.workload.output, written=True)
+        tensors = {**plan.workload.operands, "out": plan.workload.output}
+        if values is not None:
+            tensors = {name: tensor.at(values) for name, tensor in tensors.items()}
+        self._out = Slot("out", tensors.pop("out"), written=True)
+        self._slots = tuple(Slot(name, tensor) for name, tensor in tensors.items())
+        self._values = values
         self._reads_out = plan.workload.beta != 0
 
     def __call__(self, *operands: Any, out: Any = None) -> Any:
@@ -127,13 +133,20 @@ class CheckedCall(_Call):
         plan: what the kernel computes, and what it wants to have packed.
         function: gives the compiled function of a name; asked at the first call, as a kernel for
             another machine has none here.
+        values: of the dims, where the workload is a family of which this is to be one member.
     """
 
-    def __init__(self, plan: Plan, function: Callable[[str], Any]) -> None:
-        super().__init__(plan, function)
+    def __init__(
+        self, plan: Plan, function: Callable[[str], Any], values: Mapping[str, int] | None = None
+    ) -> None:
+        super().__init__(plan, function, values)
         packed = packed_b(plan)
         self._packed = None if packed is None else Slot("packed_b", packed, written=True)
         self._pack: Any = None
+
+    def with_packed(self, packed: np.ndarray, packing_s: float) -> BoundCall:
+        """The kernel with its constant B in the form that another member's `bind` made."""
+        return BoundCall(self, packed, packing_s)
 
     def bind(self, *, b: Any) -> BoundCall:
         """The kernel with its constant B given, and packed where the plan says so.
@@ -200,7 +213,7 @@ class BoundCall(_Call):
     """
 
     def __init__(self, kernel: CheckedCall, b: np.ndarray, packing_s: float) -> None:
-        super().__init__(kernel._plan, kernel._function)
+        super().__init__(kernel._plan, kernel._function, kernel._values)
         self._b = b
         self._slots = self._slots[:B] + self._slots[B + 1 :]
         self.packed_bytes = b.nbytes

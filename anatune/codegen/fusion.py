@@ -14,6 +14,7 @@ from anatune.codegen import gemm
 from anatune.codegen.arithmetic import imported
 from anatune.codegen.call import ENTRY
 from anatune.codegen.maps import OUT, emit_units
+from anatune.codegen.sizes import Sizes
 from anatune.codegen.span import Span
 from anatune.codegen.vectors import index
 from anatune.plan import GemmPlan
@@ -74,7 +75,7 @@ def _arithmetics(plan: FusionPlan) -> dict[tuple[Any, int], None]:
 def _one_by_one(plan: FusionPlan, buffers: Buffers) -> None:
     for member, mine in zip(plan.members, buffers):
         if isinstance(member.plan, GemmPlan):
-            gemm._compute(member.plan, mine)
+            gemm.emit_product(Sizes(member.plan), mine)
         else:
             _alone(member.plan, mine)
 
@@ -148,4 +149,4 @@ def _product_piece(
     items = mine if member.along == "batch" else Span.whole(w.batch)
     spans = whole if member.along == "batch" else {**whole, member.along: mine}
     place = gemm._Place(items=items, spans=spans, first_of_rows=start == 0)
-    gemm._Thread(plan, buffers, place, None).run()
+    gemm._Thread(Sizes(plan), buffers, place, None).run()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +16,8 @@ from anatune.codegen.call import ENTRY, PACK_ENTRY
 from anatune.codegen.convert import stored
 from anatune.codegen.packing import Panel, Source, mend_offsets, pack_panel
 from anatune.codegen.results import Results
-from anatune.codegen.span import Span
+from anatune.codegen.sizes import Sizes
+from anatune.codegen.span import Span, Tile
 from anatune.codegen.tiles import Tiles
 from anatune.codegen.vectors import Row, index
 from anatune.plan import GemmPlan, Storage
@@ -36,33 +38,37 @@ def lower_gemm(plan: GemmPlan) -> dict[str, tirx.PrimFunc]:
     that packs B ahead has ``pack_b(b, packed_b)`` too, whose result ``main`` then takes in the
     place of B.
     """
-    w = plan.workload
+    w, sizes = plan.workload, Sizes(plan)
     inputs = dict(w.operands)
-    if plan.b is not Storage.PACKED_AHEAD:
-        return {ENTRY: _function(plan, ENTRY, {**inputs, "c": w.output}, _compute)}
-    packed = {"packed_b": Tensor.rows(plan.packed_ahead_shape, plan.multiply.b)}
-    pack = {"b": inputs.pop("b"), **packed}
-    main = {"a": inputs.pop("a"), **packed, **inputs, "c": w.output}
-    return {
-        ENTRY: _function(plan, ENTRY, main, _compute),
-        PACK_ENTRY: _function(plan, PACK_ENTRY, pack, _pack_ahead),
-    }
+    packs = {}
+    if plan.b is Storage.PACKED_AHEAD:
+        packed = {"packed_b": Tensor.rows(plan.packed_ahead_shape, plan.multiply.b)}
+        pack = {"b": inputs.pop("b"), **packed}
+        emit = lambda buffers: emit_pack_ahead(sizes, buffers)  # noqa: E731
+        packs[PACK_ENTRY] = function(PACK_ENTRY, pack, [plan], _buffer, emit)
+        inputs = {"a": inputs.pop("a"), **packed, **inputs}
+    main = {**inputs, "c": w.output}
+    compute = lambda buffers: emit_product(sizes, buffers)  # noqa: E731
+    return {ENTRY: function(ENTRY, main, [plan], _buffer, compute), **packs}
 
 
-def _function(
-    plan: GemmPlan,
+def function(
     name: str,
     tensors: Mapping[str, Tensor],
-    body: Callable[[GemmPlan, Buffers], None],
+    plans: Sequence[GemmPlan],
+    buffer: Callable[[Tensor], Any],
+    body: Callable[[Buffers], None],
 ) -> tirx.PrimFunc:
-    """A PrimFunc on buffers like ``tensors`` that runs ``body``."""
+    """A PrimFunc on a ``buffer`` for each of ``tensors`` that runs ``body``, made of ``plans``."""
     with IRBuilder() as builder:
         with T.prim_func():
             T.func_name(name)
             T.func_attr({"tirx.noalias": True, "global_symbol": name})
-            buffers = {key: T.arg(key, _buffer(tensor)) for key, tensor in tensors.items()}
-            with imported(plan.multiply, plan.tile.lanes):
-                body(plan, buffers)
+            buffers = {key: T.arg(key, buffer(tensor)) for key, tensor in tensors.items()}
+            with ExitStack() as scopes:
+                for multiply, lanes in {(p.multiply, p.tile.lanes): None for p in plans}:
+                    scopes.enter_context(imported(multiply, lanes))
+                body(buffers)
     return builder.get()
 
 
@@ -73,25 +79,26 @@ def _buffer(tensor: Tensor) -> Any:
     return T.buffer(shape, stored(tensor.dtype), align=tensor.element_bytes, **apart)
 
 
-def _compute(plan: GemmPlan, buffers: Buffers) -> None:
-    """All of C."""
-    w, sums = plan.workload, None
+def emit_product(sizes: Sizes, buffers: Buffers) -> None:
+    """The loops of a plan over ``buffers``, by name of the operand."""
+    plan, sums = sizes.plan, None
     if plan.grid.depth > 1:
-        sums = T.alloc_buffer((w.batch, plan.grid.depth, w.m, w.n), w.accumulator)
-    _on_all_threads(plan, lambda place: _Thread(plan, buffers, place, sums).run())
+        batch, m, n = (sizes.extent(dim) for dim in ("batch", "m", "n"))
+        sums = T.alloc_buffer((batch, plan.grid.depth, m, n), plan.workload.accumulator)
+    _on_all_threads(sizes, lambda place: _Thread(sizes, buffers, place, sums).run())
     if sums is not None:
-        with T.serial(0, index(w.batch)) as item:
-            Results(plan, buffers, item, sums).add_up()
+        with T.serial(0, sizes.extent("batch")) as item:
+            Results(sizes, buffers, item, sums).add_up()
 
 
-def _pack_ahead(plan: GemmPlan, buffers: Buffers) -> None:
+def emit_pack_ahead(sizes: Sizes, buffers: Buffers) -> None:
     """All of B: each thread packs its columns and steps, those of the grid's first row do."""
 
     def pack(place: _Place) -> None:
         with T.If(place.first_of_rows), T.Then():
-            _Thread(plan, buffers, place, None).pack_ahead()
+            _Thread(sizes, buffers, place, None).pack_ahead()
 
-    _on_all_threads(plan, pack)
+    _on_all_threads(sizes, pack)
 
 
 @dataclass(frozen=True)
@@ -103,27 +110,23 @@ class _Place:
     first_of_rows: Any
 
 
-def _on_all_threads(plan: GemmPlan, body: Callable[[_Place], None]) -> None:
-    grid = plan.grid
+def _on_all_threads(sizes: Sizes, body: Callable[[_Place], None]) -> None:
+    grid = sizes.plan.grid
     if grid.threads == 1:
-        body(_place(plan, index(0), index(0), index(0), index(0)))
+        body(_place(sizes, index(0), index(0), index(0), index(0)))
         return
     with T.parallel(0, index(grid.threads)) as thread:
         column, thread = tirx.floormod(thread, grid.columns), tirx.floordiv(thread, grid.columns)
         row, thread = tirx.floormod(thread, grid.rows), tirx.floordiv(thread, grid.rows)
         part, batch = tirx.floormod(thread, grid.depth), tirx.floordiv(thread, grid.depth)
-        body(_place(plan, row, column, part, batch))
+        body(_place(sizes, row, column, part, batch))
 
 
-def _place(plan: GemmPlan, row: Any, column: Any, part: Any, batch: Any) -> _Place:
-    w = plan.workload
+def _place(sizes: Sizes, row: Any, column: Any, part: Any, batch: Any) -> _Place:
+    numbers = {"m": row, "n": column, "k": part}
     return _Place(
-        items=Span.whole(w.batch).block(batch, plan.thread_batch),
-        spans={
-            "m": Span.whole(w.m).block(row, plan.thread_rows),
-            "n": Span.whole(w.n).block(column, plan.thread_columns),
-            "k": Span.whole(w.k).block(part, plan.thread_depth),
-        },
+        items=sizes.share("batch", batch),
+        spans={dim: sizes.share(dim, number) for dim, number in numbers.items()},
         first_of_rows=row == 0,
     )
 
@@ -132,11 +135,15 @@ def _place(plan: GemmPlan, row: Any, column: Any, part: Any, batch: Any) -> _Pla
 class _Thread:
     """The loop nest of one thread, outermost first; its packing buffers belong to it alone."""
 
-    plan: GemmPlan
+    sizes: Sizes
     buffers: Buffers
     place: _Place
     sums: Any  # of all threads, where they share the sums of C
     packed: dict[str, Any] = field(default_factory=dict)  # by operand, "A" and "B"
+
+    @property
+    def plan(self) -> GemmPlan:
+        return self.sizes.plan
 
     def run(self) -> None:
         self._allocate()
@@ -149,18 +156,18 @@ class _Thread:
         g, tile = plan.multiply.group, plan.tile
         groups = -(-blocks.kc // g)
         if plan.packs_b:
-            panels = -(-min(blocks.nc, plan.thread_columns) // tile.nr)
-            shape = (panels, plan.panel_rows, tile.nr * g)
+            shape = (self.sizes.tiles("n"), plan.panel_rows, tile.nr * g)
             self.packed["B"] = T.alloc_buffer(shape, stored(plan.multiply.b))
         elif plan.b is Storage.PACKED_AHEAD:
             self.packed["B"] = self.buffers["packed_b"]
         if plan.a is Storage.PACKED:
-            panels = -(-min(blocks.mc, plan.thread_rows) // tile.mr)
-            shape = (panels, groups, tile.mr * g)
+            shape = (self.sizes.tiles("m"), groups + plan.slack_steps, tile.mr * g)
             self.packed["A"] = T.alloc_buffer(shape, stored(plan.multiply.a))
-        if plan.keeps_sums_apart and plan.grid.depth == 1:
-            rows = plan.thread_extent("m")
-            columns = -(-plan.thread_extent("n") // tile.lanes) * tile.lanes
+        if self.sizes.keeps_sums_apart and plan.grid.depth == 1:
+            rows, columns = self.place.spans["m"].length, self.place.spans["n"].length
+            rows = plan.thread_extent("m") if self.sizes.is_fixed("m") else rows
+            columns = plan.thread_extent("n") if self.sizes.is_fixed("n") else columns
+            columns = _ceildiv(columns, tile.lanes) * tile.lanes
             self.sums = T.alloc_buffer((rows, columns), plan.workload.accumulator)
 
     def _blocks(self, item: Any, spans: Mapping[str, Span], level: int) -> None:
@@ -170,20 +177,28 @@ class _Thread:
             self._tiles(item, spans).run()
             return
         dim = order.outer[level]
-        step = self.plan.blocks.along(dim)
-        with T.serial(0, spans[dim].blocks(step)) as number:
-            inside = {**spans, dim: spans[dim].block(number, step)}
+
+        def inside(block: Span) -> None:
+            within = {**spans, dim: block}
             for operand, dims in DIMS.items():
                 if max(order.outer.index(d) for d in dims) == level:
-                    self._pack(operand, item, inside)
-            self._blocks(item, inside, level + 1)
+                    self._pack(operand, item, within)
+            self._blocks(item, within, level + 1)
+
+        if self.sizes.is_one_block(dim):
+            inside(Span(spans[dim].start, spans[dim].stop, index(0)))
+            return
+        step = self.sizes.step(dim, spans[dim])
+        with T.serial(0, spans[dim].blocks(step)) as number:
+            inside(spans[dim].block(number, step))
 
     def _tiles(self, item: Any, spans: Mapping[str, Span]) -> Tiles:
         return Tiles(
-            plan=self.plan,
+            sizes=self.sizes,
             sources={name: self._source(name, item) for name in "AB"},
             packed=self.packed,
-            panel_of_b=lambda number, j: self._panel_of_b(item, spans, number, j),
+            panel_of_b=lambda columns: self._panel_of_b(item, spans, columns),
+            pack_panel_of_b=lambda columns: self._pack_columns(item, spans, columns, spans["k"]),
             results=self._results(item),
             spans=spans,
             thread=self.place.spans,
@@ -196,13 +211,13 @@ class _Thread:
         def at(i: Any, j: Any) -> tuple[Any, ...]:
             return (item, part, i, j) if self.plan.grid.depth > 1 else (i - m.start, j - n.start)
 
-        return Results(self.plan, self.buffers, item, self.sums, at)
+        return Results(self.sizes, self.buffers, item, self.sums, at)
 
     def _source(self, operand: str, item: Any) -> Source:
         """A or B of one product as its owner stored it."""
         w, multiply = self.plan.workload, self.plan.multiply
         first = operand == "A"
-        one = w.batch == 1 or (w.broadcast_a if first else w.broadcast_b)
+        one = self.sizes.one_product or (w.broadcast_a if first else w.broadcast_b)
         product = () if one else (item,)
         along_k = w.trans_b if not first else not w.trans_a
 
@@ -229,56 +244,63 @@ class _Thread:
         mr, lanes = self.plan.tile.mr, self.plan.tile.lanes
         source, k = self._source("A", item), spans["k"]
 
-        def pack(ir: Any, height: int) -> None:
-            panel = Panel(self.packed["A"], (ir,), mr)
-            i = spans["m"].start + ir * mr
-            self._fill(source, panel, Row(height, lanes), i, k)
+        def pack(rows: Tile) -> None:
+            panel = Panel(self.packed["A"], (rows.number,), mr)
+            self._fill(source, panel, Row(rows.size, lanes), rows.start, k)
 
-        spans["m"].each_tile(mr, self.plan.workload.m, pack)
+        self.sizes.each_tile("m", spans["m"], pack)
 
     def _pack_b(self, item: Any, spans: Mapping[str, Span]) -> None:
         """Strip by strip of k, all panels of a strip in turn; then the sums that mend offsets."""
-        nr, lanes, k = self.plan.tile.nr, self.plan.tile.lanes, spans["k"]
-        source = self._source("B", item)
-        strip = self.plan.blocks.kc if source.rows_along_k else STRIP_ROWS
-
-        def pack(jr: Any, width: int, part: Span) -> None:
-            j = spans["n"].start + jr * nr
-            done = tirx.floordiv(part.start - k.start, self.plan.multiply.group)
-            panel = self._panel_of_b(item, spans, jr, j).after(done)
-            self._fill(source, panel, Row(width, lanes), j, part)
-
-        def mend(jr: Any, _: int) -> None:
-            panel = self._panel_of_b(item, spans, jr, spans["n"].start + jr * nr)
-            mend_offsets(self.plan, panel, k.length)
-
+        k = spans["k"]
+        strip = self.plan.blocks.kc if self._source("B", item).rows_along_k else STRIP_ROWS
         with T.serial(0, k.blocks(strip)) as number:
             part = k.block(number, strip)
-            spans["n"].each_tile(nr, self.plan.workload.n, lambda jr, w: pack(jr, w, part))
+            self.sizes.each_tile(
+                "n", spans["n"], lambda columns: self._pack_columns(item, spans, columns, part)
+            )
         if self.plan.offset_a:
-            spans["n"].each_tile(nr, self.plan.workload.n, mend)
+            self.sizes.each_tile(
+                "n", spans["n"],
+                lambda columns: mend_offsets(
+                    self.plan, self._panel_of_b(item, spans, columns), k.length
+                ),
+            )  # fmt: skip
+
+    def _pack_columns(
+        self, item: Any, spans: Mapping[str, Span], columns: Tile, part: Span
+    ) -> None:
+        """The steps ``part`` of one micro-panel of B."""
+        source = self._source("B", item)
+        done = tirx.floordiv(part.start - spans["k"].start, self.plan.multiply.group)
+        panel = self._panel_of_b(item, spans, columns).after(done)
+        row = Row(columns.size, self.plan.tile.lanes, columns.last)
+        self._fill(source, panel, row, columns.start, part)
 
     def _fill(self, source: Source, panel: Panel, row: Row, column: Any, k: Span) -> None:
-        edge = self.plan.workload.k % self.plan.multiply.group
-        pack_panel(source, panel, row, column, k.start, k.length, edge)
+        pack_panel(source, panel, row, column, k.start, k.length, self.sizes.edge_steps)
 
-    def _panel_of_b(self, item: Any, spans: Mapping[str, Span], number: Any, j: Any) -> Panel:
-        """The packed micro-panel at column ``j``, number ``number`` of its block."""
+    def _panel_of_b(self, item: Any, spans: Mapping[str, Span], columns: Tile) -> Panel:
+        """The packed micro-panel of these columns."""
         plan, w = self.plan, self.plan.workload
-        at: tuple[Any, ...] = (number,)
+        at: tuple[Any, ...] = (columns.number,)
         if plan.b is Storage.PACKED_AHEAD:
-            product = index(0) if w.batch == 1 or w.broadcast_b else item
+            product = index(0) if self.sizes.one_product or w.broadcast_b else item
             slices = self.place.spans["k"].number * plan.k_blocks if plan.grid.depth > 1 else 0
-            at = (product, slices + spans["k"].number, tirx.floordiv(j, plan.tile.nr))
+            at = (product, slices + spans["k"].number, tirx.floordiv(columns.start, plan.tile.nr))
         return Panel(self.packed["B"], at, plan.tile.nr, int(bool(plan.offset_a)))
 
     def pack_ahead(self) -> None:
         """All of B that is this thread's."""
         self.packed["B"] = self.buffers["packed_b"]
         w, spans = self.plan.workload, self.place.spans
-        once = w.batch == 1 or w.broadcast_b
+        once = self.sizes.one_product or w.broadcast_b
         items = Span.whole(1) if once else self.place.items
         with T.serial(0, items.length) as number:
             item = items.start + number
             with T.serial(0, spans["k"].blocks(self.plan.blocks.kc)) as pc:
                 self._pack_b(item, {**spans, "k": spans["k"].block(pc, self.plan.blocks.kc)})
+
+
+def _ceildiv(value: Any, divisor: int) -> Any:
+    return (value + (divisor - 1)) // divisor

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from anatune.codegen.call import CheckedCall
+from anatune.codegen.family_call import FamilyCall
 from anatune.errors import BuildError, require
-from anatune.plan import Plan, read_plan
+from anatune.plan import DynamicPlan, Plan, read_plan
 
 PLAN_SYMBOL = "anatune_plan"
 """C symbol of an exported library that holds the plan as JSON."""
@@ -78,7 +79,16 @@ class LoadedKernel(CheckedCall):
         self.module = module
 
 
-def load(path: str | Path) -> LoadedKernel:
+class LoadedFamily(FamilyCall):
+    """The same for a kernel that serves all members of a family."""
+
+    def __init__(self, plan: DynamicPlan, module: Any) -> None:
+        super().__init__(plan, lambda name: module[name])
+        self.plan = plan
+        self.module = module
+
+
+def load(path: str | Path) -> LoadedKernel | LoadedFamily:
     """The kernel in the shared library at ``path``.
 
     Raises:
@@ -101,7 +111,10 @@ def load(path: str | Path) -> LoadedKernel:
             why = f"path = {str(path)!r}: not exported by anatune: no plan inside"
             raise BuildError(why) from None
         plan = read_plan(ctypes.string_at(ctypes.addressof(first)).decode())
-        return LoadedKernel(plan, load_module(str(own)))
+        module = load_module(str(own))
+        if isinstance(plan, DynamicPlan):
+            return LoadedFamily(plan, module)
+        return LoadedKernel(plan, module)
 
 
 def _is_whole(file: Path) -> bool:

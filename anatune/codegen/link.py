@@ -16,6 +16,11 @@ from anatune.errors import BuildError, last_line, require
 
 HOST_COMPILERS = ("cc", "gcc", "clang")
 
+OWN_SYMBOLS = "-Bsymbolic"
+"""Has a library call its own functions, also where the process knows others of the same name."""
+
+NO_LINKER = "linking a micro-kernel's object needs ld or ld.lld; install it"
+
 
 def _host_isa() -> str:
     """This machine's instruction set by the name that profiles use."""
@@ -28,24 +33,41 @@ def is_ours(isa: str) -> bool:
     return isa == _host_isa()
 
 
-def write_loadable(executable: Any, stem: Path) -> str:
+def write_loadable(executable: Any, stem: Path, objects: Sequence[Path] = ()) -> str:
     """Write a compiled module as what a worker can load quickest; return the file's path.
 
-    A shared library where the machine has a linker (milliseconds), else LLVM IR.
+    A shared library where the machine has a linker (milliseconds), else LLVM IR. ``objects`` are
+    what the module calls, and become part of the library.
 
     Raises:
-        BuildError: the linker refused.
+        BuildError: the linker refused, or there is none for ``objects``.
     """
     linker = shutil.which("ld") or shutil.which("ld.lld")
     if linker is None:
+        require(not objects, NO_LINKER, BuildError)
         executable.mod.write_to_file(f"{stem}.ll", "ll")
         return f"{stem}.ll"
     executable.mod.write_to_file(f"{stem}.o", "o")
-    _run([linker, "-shared", "-o", f"{stem}.so", f"{stem}.o"])
+    _share(linker, stem, objects)
     return f"{stem}.so"
 
 
-def write_sendable(executable: Any, stem: Path, triple: str) -> str:
+def _share(linker: str, stem: Path, objects: Sequence[Path]) -> None:
+    """Link the object of ``stem`` and ``objects``, whose own symbols win over all others."""
+    others = [OWN_SYMBOLS, *map(str, objects)] if objects else []
+    _run([linker, "-shared", "-o", f"{stem}.so", f"{stem}.o", *others])
+
+
+def link_shared(objects: Sequence[Path], made: Path) -> None:
+    """Write the shared library ``made`` of ``objects``. Raises BuildError where that fails."""
+    linker = shutil.which("ld") or shutil.which("ld.lld")
+    require(linker, NO_LINKER, BuildError)
+    _run([str(linker), "-shared", "-o", str(made), *map(str, objects)])
+
+
+def write_sendable(
+    executable: Any, stem: Path, triple: str, objects: Sequence[Path] = ()
+) -> str:
     """Write a compiled module as what TVM's server on a machine of ``triple`` loads; its path.
 
     A shared library where a linker for that machine is here, else an object: the server then has
@@ -59,12 +81,15 @@ def write_sendable(executable: Any, stem: Path, triple: str) -> str:
     linker = next(filter(None, map(shutil.which, names)), None) if "linux" in triple else None
     executable.mod.write_to_file(f"{stem}.o", "o")
     if linker is None:
+        require(not objects, NO_LINKER, BuildError)
         return f"{stem}.o"
-    _run([linker, "-shared", "-o", f"{stem}.so", f"{stem}.o"])
+    _share(linker, stem, objects)
     return f"{stem}.so"
 
 
-def export_library(executable: Any, path: Path, isa: str, symbol: str, text: str) -> None:
+def export_library(
+    executable: Any, path: Path, isa: str, symbol: str, text: str, objects: Sequence[Path] = ()
+) -> None:
     """Write a shared library: the module's code for ``isa``, ``text`` as the C string ``symbol``.
 
     Raises:
@@ -82,7 +107,8 @@ def export_library(executable: Any, path: Path, isa: str, symbol: str, text: str
         executable.mod.write_to_file(str(code), "o")
         note.write_text(f'const char {symbol}[] = "{escaped}";\n')
         linked = Path(folder) / "kernel.so"
-        _run([str(compiler), "-shared", "-fPIC", "-o", str(linked), str(code), str(note)])
+        others = [f"-Wl,{OWN_SYMBOLS}", *map(str, objects)] if objects else []
+        _run([str(compiler), "-shared", "-fPIC", "-o", str(linked), str(code), str(note), *others])
         _put(linked, path)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from anatune.errors import OperandError, require
-from anatune.plan import Plan, SchedulePlan, Storage
+from anatune.plan import DynamicPlan, Plan, SchedulePlan, Storage
 from anatune.workload import Tensor
 from anatune.workload.dtypes import INTEGER_RANGE, numpy_dtype
 from anatune.workload.evaluate import LARGEST
@@ -39,6 +39,8 @@ def handed_dtype(dtype: str) -> np.dtype:
 
 def packed_b(plan: Plan) -> Tensor | None:
     """What ``main`` takes in the place of B; None where it takes B as it is."""
+    if isinstance(plan, DynamicPlan):
+        plan = plan.first  # all variants take the same
     if isinstance(plan, SchedulePlan) or plan.b is not Storage.PACKED_AHEAD:
         return None
     return Tensor.rows(plan.packed_ahead_shape, plan.multiply.b)
@@ -170,6 +172,14 @@ def aligned(
     room: Any = np.zeros(size + LINE_BYTES, np.uint8)
     start = -ctypes.addressof(ctypes.c_char.from_buffer(room)) % LINE_BYTES
     return np.ndarray(shape, dtype, room, start, strides)
+
+
+def shape_of(name: str, x: Any) -> tuple[int, ...]:
+    """The shape of an operand, of a number (). Raises OperandError for what is no array."""
+    if isinstance(x, Real):
+        return ()
+    shape = getattr(x, "shape", None)
+    return tuple(_numpy_view(name, x).shape if shape is None else shape)
 
 
 def like(example: Any, c: np.ndarray) -> Any:

@@ -6,7 +6,7 @@ A panel is [group along k][column, step of the group], zero where the operand en
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -105,11 +105,12 @@ def _interleaved(rows: list[Any], group: int, dtype: str, lanes: int) -> Any:
 
 
 def pack_panel(
-    source: Source, panel: Panel, row: Row, column: Any, start: Any, steps: Any, edge_steps: int
-) -> None:
+    source: Source, panel: Panel, row: Row, column: Any, start: Any, steps: Any,
+    edges: Sequence[int],
+) -> None:  # fmt: skip
     """Fill ``panel`` with ``steps`` steps of ``row``'s columns, the first at (column, start).
 
-    ``edge_steps``: steps of the incomplete group at the end of k, 0 where there is none.
+    ``edges``: steps that the incomplete group at the end of k may have.
     """
     g = source.group
     whole = tirx.floordiv(steps, g) if g > 1 else steps
@@ -118,10 +119,10 @@ def pack_panel(
     else:
         with T.serial(0, whole) as q:
             _emit_group_across(source, panel, q, row, column, start + q * g, g)
-    if edge_steps and g > 1:
-        emit = _emit_group_along_k if source.rows_along_k else _emit_group_across
-        with T.If(whole * g < steps), T.Then():
-            emit(source, panel, whole, row, column, start + whole * g, edge_steps)
+    emit = _emit_group_along_k if source.rows_along_k else _emit_group_across
+    for edge in edges:
+        with T.If(steps - whole * g == edge), T.Then():
+            emit(source, panel, whole, row, column, start + whole * g, edge)
 
 
 def _pack_along_k(
@@ -152,7 +153,7 @@ def _emit_square(
         if x >= present:
             columns.append(T.broadcast(tirx.const(0, words), lanes))
             continue
-        *outer, last = source.where(column + (u * lanes + x), step)
+        *outer, last = source.where(column + row.inside(u * lanes + x), step)
         where = (*outer, T.ramp(last, 1, lanes * g))
         value = source.convert(source.buffer[where])
         columns.append(T.bind(T.reinterpret(f"{words}x{lanes}", value) if g > 1 else value))
@@ -199,10 +200,12 @@ def _emit_group_along_k(
         if steps == g:
             *outer, last = panel.element(q, x * g)
             where = T.ramp(last, 1, g) if g > 1 else last
-            T.buffer_store(panel.buffer, source.group_at(column + x, step), [*outer, where])
+            group = source.group_at(column + row.inside(x), step)
+            T.buffer_store(panel.buffer, group, [*outer, where])
             continue
         for e in range(g):
-            inside = source.convert(source.buffer[source.where(column + x, step + e)])
+            place = source.where(column + row.inside(x), step + e)
+            inside = source.convert(source.buffer[place])
             value = inside if e < steps else tirx.const(0, stored(source.taken))
             T.buffer_store(panel.buffer, value, list(panel.element(q, x * g + e)))
 

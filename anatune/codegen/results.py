@@ -10,6 +10,7 @@ from tvm.tirx.script import builder as T
 
 from anatune.codegen.convert import narrow, widen
 from anatune.codegen.elementwise import emit as emit_expression
+from anatune.codegen.sizes import Sizes
 from anatune.codegen.vectors import Row, index
 from anatune.plan import GemmPlan
 from anatune.workload.dtypes import accumulator_of
@@ -28,11 +29,15 @@ class Results:
     ``sums_at(i, j)`` are the subscripts of ``sums`` for an element of C.
     """
 
-    plan: GemmPlan
+    sizes: Sizes
     buffers: Mapping[str, Any]
     item: Any
     sums: Any = None
     sums_at: Callable[[Any, Any], tuple[Any, ...]] | None = None
+
+    @property
+    def plan(self) -> GemmPlan:
+        return self.sizes.plan
 
     @property
     def is_long(self) -> bool:
@@ -40,11 +45,11 @@ class Results:
         return self.plan.workload.expression.operations > LONG_EPILOGUE
 
     def c_at(self, i: Any, j: Any) -> tuple[Any, ...]:
-        return (i, j) if self.plan.workload.batch == 1 else (self.item, i, j)
+        return (i, j) if self.sizes.one_product else (self.item, i, j)
 
     def store(self, row: Row, i: Any, j: Any, u: int, value: Any, first: bool, last: bool) -> None:
         """Put away sums of vector ``u`` of the row from (i, j): the first, the last of them."""
-        if not self.plan.keeps_sums_apart:
+        if not self.sizes.keeps_sums_apart:
             if not first:
                 value = self._load_c(row, i, j, u) + value
             self._finish(row, i, j, u, value)
@@ -60,14 +65,14 @@ class Results:
 
     def so_far(self, row: Row, i: Any, j: Any, u: int) -> Any:
         """Sums of earlier turns, to go on from."""
-        if not self.plan.keeps_sums_apart:
+        if not self.sizes.keeps_sums_apart:
             return self._load_c(row, i, j, u)
         assert self.sums_at is not None
         return row.load(self.sums, self.sums_at(i, j), u)
 
     def replace(self, row: Row, i: Any, j: Any, u: int, value: Any, last: bool) -> None:
         """Put away sums that hold those of earlier turns already."""
-        if last or not self.plan.keeps_sums_apart:
+        if last or not self.sizes.keeps_sums_apart:
             self._finish(row, i, j, u, value)
         else:
             assert self.sums_at is not None
@@ -75,32 +80,38 @@ class Results:
 
     def by_turn(self, first: Any, last: Any, emit: Callable[[bool, bool], None]) -> None:
         """``emit(first, last)`` under the conditions of those names, as few times as needed."""
-        if self.plan.turns_of_c == 1:
+        if self.sizes.one_turn:
             emit(True, True)
             return
+        whole = self.plan.workload.stores_sums or self.plan.grid.depth > 1
+
+        def by_last(is_first: bool) -> None:
+            # A k that varies may come in one turn; one that does not is known to have several.
+            if whole or (is_first and self.sizes.is_fixed("k")):
+                emit(is_first, False)
+                return
+            with T.If(last):
+                with T.Then():
+                    emit(is_first, True)
+                with T.Else():
+                    emit(is_first, False)
+
         with T.If(first):
             with T.Then():
-                emit(True, False)
+                by_last(True)
             with T.Else():
-                if self.plan.workload.stores_sums or self.plan.grid.depth > 1:
-                    emit(False, False)
-                    return
-                with T.If(last):
-                    with T.Then():
-                        emit(False, True)
-                    with T.Else():
-                        emit(False, False)
+                by_last(False)
 
     def prefetch(self, row: Row, i: Any, j: Any, u: int) -> None:
         """Ask for the line that vector ``u`` of the row from (i, j) will be written to."""
-        if self.plan.keeps_sums_apart and self.sums_at is not None:
+        if self.sizes.keeps_sums_apart and self.sums_at is not None:
             row.prefetch(self.sums, self.sums_at(i, j), u)
         else:
             row.prefetch(self.buffers["c"], self.c_at(i, j), u)
 
     def add_up(self) -> None:
         """C from the sums of all slices of k."""
-        plan, w = self.plan, self.plan.workload
+        plan, w = self.plan, self.plan.workload  # k and n are fixed where sums are shared
         parts = -(-w.k // plan.thread_depth)  # the others had nothing to sum, and wrote nothing
 
         def element(i: Any, column: Any, row: Row) -> None:
@@ -111,7 +122,7 @@ class Results:
                 self._finish(row, i, column, u, total)
 
         lanes = plan.tile.lanes
-        with T.serial(0, index(w.m)) as i:
+        with T.serial(0, self.sizes.extent("m")) as i:
             with T.serial(0, index(w.n // lanes)) as j:
                 element(i, j * lanes, Row(lanes, lanes))
             if w.n % lanes:

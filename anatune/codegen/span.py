@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,18 +20,18 @@ class Span:
     number: Any = 0
 
     @classmethod
-    def whole(cls, extent: int) -> Span:
-        return cls(index(0), index(extent), index(0))
+    def whole(cls, extent: Any) -> Span:
+        return cls(index(0), index(extent) if isinstance(extent, int) else extent, index(0))
 
     @property
     def length(self) -> Any:
         return self.stop - self.start
 
-    def blocks(self, step: int) -> Any:
+    def blocks(self, step: Any) -> Any:
         """How many blocks of ``step`` cover the span."""
         return tirx.floordiv(self.length + (step - 1), step)
 
-    def block(self, number: Any, step: int) -> Span:
+    def block(self, number: Any, step: Any) -> Span:
         start = T.bind(self.start + number * step)
         return Span(start, T.bind(T.min(start + step, self.stop)), number)
 
@@ -40,11 +39,15 @@ class Span:
         """How many whole tiles fit into the span."""
         return tirx.floordiv(self.length, tile)
 
-    def each_tile(self, tile: int, extent: int, body: Callable[[Any, int], None]) -> None:
-        """``body(number, size)``: whole tiles in a loop, then the one ``extent`` cuts short."""
-        whole = self.whole_tiles(tile)
-        with T.serial(0, whole) as number:
-            body(number, tile)
-        if extent % tile:
-            with T.If(self.stop == extent), T.Then():
-                body(whole, extent % tile)
+
+@dataclass(frozen=True)
+class Tile:
+    """One tile along a dimension: its number in the span, where it begins, its elements.
+
+    ``last`` are the elements of its last vector where only the running code knows how many.
+    """
+
+    number: Any
+    start: Any
+    size: int
+    last: Any = None

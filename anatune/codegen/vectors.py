@@ -30,15 +30,25 @@ class Row:
     """``columns`` neighbouring elements of one row, cut into vectors of ``lanes``.
 
     Only the last vector can be partial; it is then read and written under a constant mask, so
-    nothing outside the row is touched and the loop that uses it holds no branch.
+    nothing outside the row is touched and the loop that uses it holds no branch. ``last`` are the
+    elements of that vector where only the running code knows how many; ``columns`` then counts
+    whole vectors.
     """
 
     columns: int
     lanes: int
+    last: Any = None
 
     @property
     def vectors(self) -> int:
         return -(-self.columns // self.lanes)
+
+    def inside(self, column: int) -> Any:
+        """``column``, or the last one that there is: to read something where nothing is."""
+        first = (self.vectors - 1) * self.lanes
+        if self.last is None or column <= first:
+            return column
+        return first + T.min(index(column - first), self.last - 1)
 
     def load(self, buffer: Any, where: tuple[Any, ...], vector: int) -> Any:
         """Vector number ``vector`` of the row starting at ``where``; absent lanes read as 0."""
@@ -54,7 +64,7 @@ class Row:
         mask = self._mask(vector)
         if mask is None:
             T.buffer_store(buffer, value, list(where))
-        elif self._present(vector) == 1:
+        elif self.last is None and self._present(vector) == 1:
             # LLVM 22 writes four bytes where one lane of int32, cut down to fewer, is stored.
             *outer, lanes = where
             T.buffer_store(buffer, tirx.Shuffle([value], [index(0)]), [*outer, lanes.base])
@@ -76,7 +86,9 @@ class Row:
         return min(self.lanes, self.columns - vector * self.lanes)
 
     def _mask(self, vector: int) -> Any | None:
-        present = self._present(vector)
-        if present == self.lanes:
+        present: Any = self._present(vector)
+        if self.last is not None and vector == self.vectors - 1:
+            present = T.cast(self.last, "int32")
+        elif present == self.lanes:
             return None
         return T.get_active_lane_mask(f"boolx{self.lanes}", 0, present)

@@ -66,7 +66,7 @@ class Block:
     noun: str = ""
     attr: str = ""
     need: Need = Need.OPTIONAL
-    cpu_only: bool = False  # its unknown facts are not missed on a GPU
+    cpu_only: bool = False  # its unknown facts are not missed elsewhere
     about: str = ""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
 
+from anatune.hwprofile.accelerator_laws import of_accelerator
 from anatune.hwprofile.profile import CoreKind, Gpu, Profile, Tlb, hardware_threads
 from anatune.hwprofile.schema import CHECK, Path, facts
 from anatune.units import CAPACITY
@@ -12,6 +13,8 @@ from anatune.units import CAPACITY
 RATE_TOLERANCE = 0.01  # relative; vendors round their totals to two or three digits
 
 Contradiction = tuple[Path, str]
+
+_KIND_OF_ISA = {"nvptx": "gpu", "none": "accelerator"}  # all others: cores
 
 
 def contradictions(profile: Profile, repeated: Mapping[Path, object]) -> Iterator[Contradiction]:
@@ -22,15 +25,19 @@ def contradictions(profile: Profile, repeated: Mapping[Path, object]) -> Iterato
         yield from _of_caches(core, sum(kind.count for kind in profile.cores))
     if profile.gpu is not None:
         yield from _of_gpu(profile.gpu)
+    if profile.accelerator is not None:
+        yield from of_accelerator(profile.accelerator)
     yield from _of_repeated(profile, repeated)
 
 
 def _of_machine(profile: Profile) -> Iterator[Contradiction]:
-    if bool(profile.cores) == (profile.gpu is not None):
-        yield ("cores",), "a profile has either cores or gpu"
-    if (profile.gpu is not None) != (profile.target.isa == "nvptx"):
-        other = "gpu" if profile.gpu else "cores"
-        yield ("target", "isa"), f"{profile.target.isa} does not go with {other}"
+    there = {"gpu": profile.gpu is not None, "accelerator": profile.accelerator is not None}
+    kinds = [name for name, stated in {"cores": bool(profile.cores), **there}.items() if stated]
+    if len(kinds) != 1:
+        yield ("cores",), "a profile has either cores or gpu or accelerator"
+    wanted = _KIND_OF_ISA.get(profile.target.isa, "cores")
+    if kinds and wanted not in kinds:
+        yield ("target", "isa"), f"{profile.target.isa} does not go with {kinds[0]}"
     threads = hardware_threads(profile.cores)
     if profile.cores and profile.usable_threads > threads:
         why = f"{profile.usable_threads} is more than the {threads} hardware threads"
@@ -121,6 +128,10 @@ def _totals(profile: Profile) -> dict[Path, float]:
         tensor = dict(profile.gpu.tensor_flops)
         if "float16" in tensor:
             totals["f16_tensor_flops"] = per_cycle * tensor["float16"]
+    if profile.accelerator is not None and profile.accelerator.operations:
+        first = profile.accelerator.operations[0]
+        macs = first.rows * first.columns * first.depth
+        totals["macs_per_cycle"] = macs / first.interval_cycles
     return {(CHECK.key, name): value for name, value in totals.items()}
 
 

@@ -9,6 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from anatune.hwprofile.accelerator import (  # noqa: F401
+    Accelerator,
+    DmaEngine,
+    Scratchpad,
+    TileOperation,
+)
 from anatune.hwprofile.schema import missing_facts
 
 MEASURE_COMMAND = "anatune profile measure"
@@ -126,7 +132,7 @@ class Memory:
 class Target:
     """What LLVM is told; handed over unchanged."""
 
-    isa: str  # x86_64 | aarch64 | riscv64 | nvptx
+    isa: str  # x86_64 | aarch64 | riscv64 | nvptx | none: nothing is compiled for it
     mcpu: str
     triple: str | None = None
     features: tuple[str, ...] = ()
@@ -155,13 +161,14 @@ class Gpu:
 
 @dataclass(frozen=True, kw_only=True)
 class Profile:
-    """One machine. ``cores`` is empty for a GPU, ``gpu`` is None for a CPU."""
+    """One machine: exactly one of ``cores``, ``gpu`` and ``accelerator`` says something."""
 
     name: str
     title: str
     target: Target
     cores: tuple[CoreKind, ...] = ()
     gpu: Gpu | None = None
+    accelerator: Accelerator | None = None
     memory: Memory = field(default_factory=Memory)
     usable_threads: int = 1
     virtualized: bool = False
@@ -194,7 +201,8 @@ class Profile:
         missing = self.missing
         if not missing:
             return None
-        return f"{len(missing)} facts are missing: {', '.join(missing)}: run {MEASURE_COMMAND}"
+        mend = f"run {MEASURE_COMMAND}" if self.accelerator is None else "add them to the file"
+        return f"{len(missing)} facts are missing: {', '.join(missing)}: {mend}"
 
 
 def hardware_threads(cores: tuple[CoreKind, ...]) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from anatune.hwprofile.accelerator_schema import ACCELERATOR
 from anatune.hwprofile.grammar import Block, Fact, Header, Item, Kind, Listed, Need, Table
 from anatune.units import (
     BANDWIDTH,
@@ -26,7 +27,7 @@ VERSION = 1
 OLDEST_VERSION = 1
 CHANGES = {1: "first version"}  # version -> what a file must change to be of this version
 
-ISAS = ("x86_64", "aarch64", "riscv64", "nvptx")
+ISAS = ("x86_64", "aarch64", "riscv64", "nvptx", "none")
 DOTS = ("bf16 pairs", "int8 quads", "int16 pairs", "int16 pairs and add", "int32")
 SOURCE_KINDS = ("detected", "measured", "document", "assumed")
 NAME_PATTERN = "[a-z0-9][a-z0-9_]{0,63}"
@@ -263,6 +264,7 @@ CHECK = Block(
             ("hardware_threads", Kind.COUNT, "of all kinds of core"),
             ("f32_flops", FLOP_RATE, "the whole GPU, outside tensor cores"),
             ("f16_tensor_flops", FLOP_RATE, "the whole GPU, dense"),
+            ("macs_per_cycle", Kind.NUMBER, "the accelerator's first operation"),
         )
     ),
 )
@@ -290,6 +292,7 @@ FORMAT = Block(
         MEMORY,
         PROBES,
         GPU,
+        ACCELERATOR,
         CHECK,
     ),
 )  # fmt: skip
@@ -319,11 +322,11 @@ def facts(
 
 def missing_facts(profile: object) -> tuple[str, ...]:
     """Dotted names of the facts that are unknown although a measurement could find them."""
-    on_gpu = not getattr(profile, "cores")
+    coreless = not getattr(profile, "cores")
     unmissed = {item.key for item in FORMAT.items if isinstance(item, Block) and item.cpu_only}
     return tuple(
         ".".join(path)
         for path, item, value in facts(profile)
         if value is None and getattr(item, "need", None) is Need.NULLABLE
-        if not (on_gpu and path[0] in unmissed)
+        if not (coreless and path[0] in unmissed)
     )

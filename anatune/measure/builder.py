@@ -76,8 +76,9 @@ class Compiler:
 
         kernel = self._build(read_any(plan))
         if is_ours(kernel.plan.target.isa):
-            return write_loadable(kernel.executable, Path(stem))
-        return write_sendable(kernel.executable, Path(stem), triple_of(kernel.plan.target))
+            return write_loadable(kernel.executable, Path(stem), kernel.objects)
+        triple = triple_of(kernel.plan.target)
+        return write_sendable(kernel.executable, Path(stem), triple, kernel.objects)
 
     def compile_flush(
         self, target: CodeTarget, lanes: int, threads: int, size: int, stem: str

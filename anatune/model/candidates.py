@@ -15,7 +15,7 @@ from anatune.model.energy import static_joules
 from anatune.model.estimate import predict
 from anatune.model.registers import check_tile
 from anatune.model.shapes import Shape, least_seconds, plans_of, shapes_of, sketches_of
-from anatune.plan import Estimate, GemmPlan, MicroTile
+from anatune.plan import Estimate, GemmPlan
 from anatune.workload import Matmul
 from anatune.workload.dtypes import ELEMENT_BYTES
 
@@ -80,7 +80,7 @@ def best(
     in_order = sorted(_some_of_each_kind(shapes), key=sketch)
     light_shapes = _light(shapes)
     light = [shape for shape in in_order if shape in light_shapes][:1]
-    by_kind = {shape.order.in_registers: shape for shape in reversed(in_order)}
+    by_kind = {(s.order.in_registers, s.kernel): s for s in reversed(in_order)}
     # Each once, in the order in which they are found: the same question has the same answer.
     promising = dict.fromkeys((*_mixed(in_order)[:PROMISING], *light, *by_kind.values()))
     plans = (plan for shape in promising for plan in plans_of(profile, workload, shape))
@@ -99,14 +99,14 @@ def shortlist(ranked: Sequence[Ranked], count: int) -> list[Ranked]:
     light = [r for r in ranked if Shape.of(r[0]) in light_shapes]
     # The best of each stays, where many have one key.
     close = [r for r in ranked if r[1].seconds <= CLOSE * ranked[0][1].seconds]
-    resident = {r[0].order.in_registers: r for r in reversed(close)}
+    resident = {(r[0].order.in_registers, r[0].micro_kernel): r for r in reversed(close)}
     widths = {(r[0].order.in_registers, r[0].tile.nr): r for r in reversed(ranked)}
     by_width = sorted(widths.values(), key=ranked.index)
     first = (ranked[0], *sorted(resident.values(), key=ranked.index), *light[:1])
-    taken: Counter[MicroTile] = Counter()
+    taken: Counter[Hashable] = Counter()
     chosen: list[Ranked] = []
     for item in (*first, *by_width[: count // 2], *ranked):
-        tile = item[0].tile
+        tile = item[0].tile, item[0].micro_kernel
         if len(chosen) < count and taken[tile] < PER_TILE and item not in chosen:
             taken[tile] += 1
             chosen.append(item)
@@ -130,7 +130,8 @@ def check_objective(objective: str) -> None:
 def check_plan(profile: Profile, plan: GemmPlan) -> None:
     """Raise IllegalPlan, with the numbers, for a plan that the machine cannot hold."""
     size = ELEMENT_BYTES[plan.multiply.accumulator]
-    check_tile(plan.tile, profile.core, size, plan.order)
+    if plan.micro_kernel is None:  # which knows best what registers it takes
+        check_tile(plan.tile, profile.core, size, plan.order)
     require(
         plan.grid.threads <= profile.usable_threads,
         f"grid = {plan.grid.rows}x{plan.grid.columns}: {plan.grid.threads} threads, profile "
@@ -164,9 +165,13 @@ def _some_of_each_kind(shapes: Sequence[Shape]) -> list[Shape]:
     """`SKETCHED` of ``shapes`` for each number of threads too: fewer take less energy."""
     return [
         shape
-        for shape, seen in _counted(shapes, lambda s: (s.order.in_registers, s.grid.threads))
+        for shape, seen in _counted(shapes, _kind)
         if seen <= SKETCHED[shape.order.in_registers]
     ]
+
+
+def _kind(shape: Shape) -> Hashable:
+    return shape.order.in_registers, shape.grid.threads, shape.kernel
 
 
 def _mixed(shapes: Sequence[Shape]) -> list[Shape]:
@@ -187,6 +192,6 @@ def _counted(
 
 def _light(shapes: Sequence[Shape]) -> set[Shape]:
     """Those that keep C and leave registers free that the largest of them needs."""
-    keep_c = [shape for shape in shapes if shape.order.in_registers == "C"]
+    keep_c = [s for s in shapes if s.order.in_registers == "C" and s.kernel is None]
     most = max((shape.tile.accumulators for shape in keep_c), default=0)
     return {shape for shape in keep_c if shape.tile.accumulators <= LIGHT_SHARE * most}

@@ -61,7 +61,9 @@ def predict(profile: Profile, plan: GemmPlan) -> Estimate:
         "shared lines of C": _shared_line_cycles(plan, x, here),
     }
     once = {"threads": here.barrier_cycles, "adding up": _adding_up_cycles(plan, here)}
-    ports = {"multiply-add units": work.multiply, "load ports": work.loads}
+    by_kernel = plan.micro_kernel is not None
+    busy = "micro-kernel" if by_kernel else "multiply-add units"
+    ports = {busy: work.multiply, "load ports": work.loads}
     if work.stores:
         ports["store ports"] = work.stores
     each = work.loops(sum(data.values())) + sum(added.values())

@@ -8,6 +8,7 @@ from anatune.errors import IllegalPlan
 from anatune.hwprofile.profile import CacheLevel, Profile
 from anatune.model.cache_blocks import levels, way_bytes, ways_taken
 from anatune.model.estimate import predict
+from anatune.model.external import of_kernel
 from anatune.model.machine import Machine, machine
 from anatune.model.registers import floor_accumulators, port_bound, registers_of
 from anatune.model.shapes import CONSTANT, PER_CALL, Shape
@@ -79,6 +80,8 @@ def of_order(plan: GemmPlan) -> list[str]:
 
 def of_registers(profile: Profile, plan: GemmPlan) -> list[str]:
     """Low et al.'s register step for tiles that keep C, and what takes its place for others."""
+    if plan.micro_kernel is not None:
+        return of_kernel(profile, plan)
     tile, kept = plan.tile, plan.order.in_registers
     here = machine(profile, plan.grid.threads)
     needed, parts = registers_of(tile, plan.order)

@@ -10,13 +10,16 @@ from anatune.errors import IllegalPlan
 from anatune.hwprofile.profile import CacheLevel, Profile
 from anatune.model.cache_blocks import clamped_blocks, default_kc, kc_half_l1, round_up
 from anatune.model.estimate import prefetch_pays
+from anatune.model.external import tile_of
 from anatune.model.machine import machine
 from anatune.model.registers import legal_tiles, streaming_tiles
 from anatune.model.work import least_cycles
 from anatune.plan import (
+    ARITHMETIC,
     Arithmetic,
     CacheBlocks,
     CodeTarget,
+    ExternalKernel,
     GemmPlan,
     MicroTile,
     Order,
@@ -24,6 +27,7 @@ from anatune.plan import (
     ThreadGrid,
     arithmetics,
 )
+from anatune.plan.registered import kernels_for
 from anatune.workload import Matmul
 from anatune.workload.dtypes import ELEMENT_BYTES
 
@@ -51,10 +55,11 @@ class Shape:
     order: Order
     tile: MicroTile
     grid: ThreadGrid
+    kernel: ExternalKernel | None = None  # of whole tiles; None: generated
 
     @classmethod
     def of(cls, plan: GemmPlan) -> Shape:
-        return cls(plan.multiply, plan.order, plan.tile, plan.grid)
+        return cls(plan.multiply, plan.order, plan.tile, plan.grid, plan.micro_kernel)
 
     def unit(self, dim: str) -> int:
         """What a block along ``dim`` is a multiple of."""
@@ -99,6 +104,17 @@ def shapes_of(profile: Profile, workload: Matmul, threads: int) -> list[Shape]:
             for tile in _tiles(profile, workload, arithmetic, order):
                 grids = _grids(workload, arithmetic, order, tile, threads)
                 found += [Shape(arithmetic, order, tile, grid) for grid in grids]
+    return found + _external_shapes(profile, workload, threads)
+
+
+def _external_shapes(profile: Profile, workload: Matmul, threads: int) -> list[Shape]:
+    """Those of registered micro-kernels."""
+    found = []
+    for kernel in kernels_for(workload, CodeTarget.of(profile.target)):
+        tile, arithmetic = tile_of(kernel, profile.core), ARITHMETIC[kernel.arithmetic]
+        for order in (Order.B3A2C0, Order.A3B2C0):
+            grids = _grids(workload, arithmetic, order, tile, threads)
+            found += [Shape(arithmetic, order, tile, grid, kernel) for grid in grids]
     return found
 
 
@@ -107,7 +123,10 @@ def least_seconds(profile: Profile, workload: Matmul, shape: Shape) -> float:
     """
     here = machine(profile, shape.grid.threads)
     m, n, k = (shape.thread_extent(workload, dim) for dim in "mnk")
-    cycles = least_cycles(shape.tile, shape.arithmetic, shape.order, (m, n, k), here)
+    extents = (m, n, k)
+    cycles = least_cycles(
+        shape.tile, shape.arithmetic, shape.order, extents, here, shape.kernel
+    )
     products = -(-workload.batch // shape.grid.batch)
     return (here.barrier_cycles + products * cycles) / here.hz
 
@@ -196,7 +215,10 @@ def _plan(profile: Profile, workload: Matmul, shape: Shape, along: int) -> GemmP
         a=Storage.PACKED,
         b=Storage.PACKED_AHEAD if workload.constant_b else Storage.PACKED,
         grid=grid,
+        micro_kernel=shape.kernel,
     )
+    if shape.kernel is not None:
+        return plan
     here = machine(profile, grid.threads)
     return replace(plan, prefetch_c=order.in_registers == "C" and prefetch_pays(plan, here))
 

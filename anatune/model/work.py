@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from anatune.model.machine import Machine
 from anatune.model.traffic import Extents
-from anatune.plan import Arithmetic, GemmPlan, MicroTile, Order
+from anatune.plan import Arithmetic, Cover, ExternalKernel, GemmPlan, MicroTile, Order
 
 OVERLAP = 4.0
 """Exponent p of T = (sum T_i^p)^(1/p): 1 adds the terms (ECM), infinity takes the largest
@@ -39,6 +39,9 @@ CROSSING_LOAD = 2.0
 
 Lengths = tuple[int, int, int]
 """Extents along m, n and k."""
+
+Kind = tuple[int, int, int]
+"""So many tiles of so many rows and vectors."""
 
 
 @dataclass(frozen=True)
@@ -88,16 +91,24 @@ def work_of(plan: GemmPlan, x: Extents, here: Machine) -> Work:
     """The work of the busiest thread on one product."""
     c = plan.workload.output
     stride = c.leading * c.element_bytes
-    pieces = _pieces(plan.tile, plan.multiply, plan.order, (x.m, x.n, x.k), here, stride)
+    lengths = x.m, x.n, x.k
+    if plan.micro_kernel is not None:
+        return _external_work(plan, plan.micro_kernel, lengths, here)
+    pieces = _pieces(plan.tile, plan.multiply, plan.order, lengths, here, stride, plan.covers)
     if plan.order.in_registers == "C":
-        return Work(pieces, _c_tile_starts(plan, x, here))
+        kinds = _tile_kinds(plan.tile, x.m, x.n, plan.covers)
+        return Work(pieces, x.k_blocks * _c_tile_starts(plan, kinds, here))
     return Work(pieces, STREAM_START_CYCLES * sum(p.count for p in pieces))
 
 
 def least_cycles(
-    tile: MicroTile, arithmetic: Arithmetic, order: Order, extents: Lengths, here: Machine
-) -> float:
+    tile: MicroTile, arithmetic: Arithmetic, order: Order, extents: Lengths, here: Machine,
+    kernel: ExternalKernel | None = None,
+) -> float:  # fmt: skip
     """Cycles that no choice of blocks and packing can avoid: ports, latency, one start a tile."""
+    if kernel is not None:
+        m, n, k = extents
+        return (m // tile.mr) * (n // tile.nr) * kernel.cost.of(k)
     start = TILE_START_CYCLES if order.in_registers == "C" else STREAM_START_CYCLES
     return sum(
         p.count * (start + p.turns * max(p.multiply, p.loads, p.stores))
@@ -115,17 +126,18 @@ def rate_of(arithmetic: Arithmetic, here: Machine) -> tuple[float, float]:
 
 def _pieces(
     tile: MicroTile, arithmetic: Arithmetic, order: Order, extents: Lengths, here: Machine,
-    stride: int = 0,
+    stride: int = 0, covers: tuple[Cover, ...] = (),
 ) -> tuple[Pieces, ...]:  # fmt: skip
     """Runs of the micro-kernel over ``extents``; ``stride``: bytes between rows of C, if known."""
     if order.in_registers == "C":
-        return _c_pieces(tile, arithmetic, extents, here)
-    return _stream_pieces(tile, arithmetic, order, extents, here, stride)
+        return _c_pieces(tile, arithmetic, extents, here, covers)
+    return _stream_pieces(tile, arithmetic, order, extents, here, stride, covers)
 
 
 def _c_pieces(
-    tile: MicroTile, arithmetic: Arithmetic, extents: Lengths, here: Machine
-) -> tuple[Pieces, ...]:
+    tile: MicroTile, arithmetic: Arithmetic, extents: Lengths, here: Machine,
+    covers: tuple[Cover, ...] = (),
+) -> tuple[Pieces, ...]:  # fmt: skip
     """Tiles that keep C: a step along k issues mr*nv multiply-adds, N a cycle.
 
     It loads mr elements of A, broadcast, and nv vectors of B. Each accumulator takes one product a
@@ -133,6 +145,12 @@ def _c_pieces(
     the other side).
     """
     m, n, k = extents
+    return _plain_pieces(_tile_kinds(tile, m, n, covers), arithmetic, k, here)
+
+
+def _plain_pieces(
+    kinds: list[Kind], arithmetic: Arithmetic, k: int, here: Machine
+) -> tuple[Pieces, ...]:
     rate, latency = rate_of(arithmetic, here)
     return tuple(
         Pieces(
@@ -141,23 +159,85 @@ def _c_pieces(
             multiply=max(rows * vectors / rate, latency),
             loads=(rows + vectors) / here.loads,
         )
-        for count, rows, vectors in _tile_kinds(tile, m, n)
+        for count, rows, vectors in kinds
     )
 
 
-def _c_tile_starts(plan: GemmPlan, x: Extents, here: Machine) -> float:
-    """Start of each tile's loop, and the ports' work on C: prefetched, read if not new, written."""
-    touches = (x.k_blocks - 1) / x.k_blocks + plan.prefetch_c
-    per_block = sum(
+def tile_cycles(plan: GemmPlan, rows: int, vectors: int, here: Machine) -> float:
+    """One tile that keeps C, of so many rows and vectors: one of several in one place.
+
+    B_r comes out of L2 where it is longer than half of L1 (the rule of hand-tuned libraries), A_r
+    is at hand; the narrower a tile is, the more of the one or the other each product takes.
+    """
+    rate, latency = rate_of(plan.multiply, here)
+    group = plan.multiply.group
+    steps = -(-min(plan.workload.k, plan.blocks.kc) // group)
+    vector_bytes = plan.tile.lanes * group * plan.b_bytes
+    far = steps * plan.tile.vectors * vector_bytes > here.l1.size_bytes / 2
+    data = vectors * vector_bytes / here.l2_rate if far else 0.0
+    ports = _overlapped(
+        max(rows * vectors / rate, latency), (rows + vectors) / here.loads, data
+    )
+    return TILE_START_CYCLES + rows * vectors / here.stores + steps * ports
+
+
+def stream_cycles(plan: GemmPlan, steps: int, here: Machine) -> float:
+    """All passes along the product of tiles that keep A or B, so many steps along k of them."""
+    w = plan.workload
+    lengths = (w.m, w.n, steps)
+    tile = replace(plan.tile, kr=steps)
+    pieces = _stream_pieces(tile, plan.multiply, plan.order, lengths, here, 0)
+    return sum(
+        p.count * (STREAM_START_CYCLES + p.turns * _overlapped(p.multiply, p.loads, p.stores))
+        for p in pieces
+    )
+
+
+def _c_tile_starts(plan: GemmPlan, kinds: list[Kind], here: Machine) -> float:
+    """Of one k block: the start of each tile's loop, and the ports' work on C.
+
+    C is prefetched, read if not new, written.
+    """
+    touches = (plan.k_blocks - 1) / plan.k_blocks + plan.prefetch_c
+    return sum(
         count * (TILE_START_CYCLES + rows * vectors * (1 / here.stores + touches / here.loads))
-        for count, rows, vectors in _tile_kinds(plan.tile, x.m, x.n)
+        for count, rows, vectors in kinds
     )
-    return x.k_blocks * per_block
+
+
+def _external_work(
+    plan: GemmPlan, kernel: ExternalKernel, extents: Lengths, here: Machine
+) -> Work:
+    """Whole tiles at the cost that the kernel is known to have, edges as generated.
+
+    Its cost covers C where it adds to C itself; elsewhere its sums lie beside C, and are read again
+    and stored as a generated tile's.
+    """
+    m, n, k = extents
+    kinds = _tile_kinds(plan.tile, m, n, plan.covers)
+    has_whole = m >= kernel.mr and n >= kernel.nr
+    whole, edges = (kinds[:1], kinds[1:]) if has_whole else ([], kinds)
+    blocks, rest = divmod(k, plan.blocks.kc)
+    cycles = blocks * kernel.cost.of(plan.blocks.kc) + (kernel.cost.of(rest) if rest else 0.0)
+    called = tuple(
+        Pieces(count=count, turns=k, multiply=cycles / k, loads=0.0) for count, _, _ in whole
+    )
+    starts = _c_tile_starts(plan, edges, here)
+    if not plan.sums_go_to_c:
+        starts += _c_tile_starts(plan, whole, here)
+    pieces = (*called, *_plain_pieces(edges, plan.multiply, k, here))
+    return Work(pieces, plan.k_blocks * starts)
+
+
+def plain_tile_cycles(tile: MicroTile, arithmetic: Arithmetic, k: int, here: Machine) -> float:
+    """Cycles of one whole generated tile by the ports alone, with its start."""
+    (piece,) = _plain_pieces([(1, tile.mr, tile.vectors)], arithmetic, k, here)
+    return TILE_START_CYCLES + piece.turns * max(piece.multiply, piece.loads)
 
 
 def _stream_pieces(
     tile: MicroTile, arithmetic: Arithmetic, order: Order, extents: Lengths, here: Machine,
-    stride: int,
+    stride: int, covers: tuple[Cover, ...] = (),
 ) -> tuple[Pieces, ...]:
     """Tiles that keep A or B: a step along n or m takes a vector of C in, and puts it back.
 
@@ -170,7 +250,10 @@ def _stream_pieces(
     rate, latency = rate_of(arithmetic, here)
     vectors = -(-n // tile.lanes)
     down = order.in_registers == "B"
-    turns, sides = (m, _parts(vectors, tile.vectors)) if down else (vectors, _parts(m, tile.mr))
+    rows = _cut(m, tile.mr, "m", covers)
+    across = _cut(vectors * tile.lanes, tile.nr, "n", covers)
+    columns = [(count, -(-width // tile.lanes)) for count, width in across]
+    turns, sides = (m, columns) if down else (vectors, rows)
     crossing = stride % here.l1.line_bytes > 0
     load = CROSSING_LOAD if crossing else 1.0
     store = CROSSING_STORE if crossing else 1.0 / here.stores
@@ -187,7 +270,7 @@ def _stream_pieces(
             stores=store * sums,
         )
         for count, sums in sides
-        for deep, steps in _parts(k, tile.kr)
+        for deep, steps in _cut(k, tile.kr, "k", covers)
     )
 
 
@@ -202,8 +285,14 @@ def _overlapped(*cycles: float) -> float:
     return total
 
 
-def _tile_kinds(tile: MicroTile, m: int, n: int) -> list[tuple[int, int, int]]:
-    """How many tiles of how many rows and vectors cover m x n elements of C."""
-    rows = _parts(m, tile.mr)
-    columns = [(count, -(-width // tile.lanes)) for count, width in _parts(n, tile.nr)]
+def _cut(extent: int, tile: int, dim: str, covers: tuple[Cover, ...]) -> list[tuple[int, int]]:
+    """`_parts`, or what the cover of this dimension makes of ``extent``."""
+    cover = next((cover for cover in covers if cover.dim == dim), None)
+    return _parts(extent, tile) if cover is None else cover.counts(extent)
+
+
+def _tile_kinds(tile: MicroTile, m: int, n: int, covers: tuple[Cover, ...] = ()) -> list[Kind]:
+    """The tiles that cover m x n elements of C; whole ones first, where there are any."""
+    rows = _cut(m, tile.mr, "m", covers)
+    columns = [(count, -(-width // tile.lanes)) for count, width in _cut(n, tile.nr, "n", covers)]
     return [(a * b, height, vectors) for a, height in rows for b, vectors in columns]

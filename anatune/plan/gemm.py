@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 
 from anatune.errors import IllegalPlan, require
 from anatune.plan.arithmetic import ARITHMETIC, Arithmetic
+from anatune.plan.cover import Cover
+from anatune.plan.external import ExternalKernel
 from anatune.plan.nouns import CacheBlocks, CodeTarget, MicroTile, Order, Storage, ThreadGrid
 from anatune.plan.plain import build, json_fields
 from anatune.units import TIME
@@ -34,6 +36,8 @@ class GemmPlan:
     b: Storage = Storage.IN_PLACE
     prefetch_c: bool = False  # ask for a tile's C before its loop, which hides the way to it
     grid: ThreadGrid = ThreadGrid()
+    covers: tuple[Cover, ...] = ()  # of m, n, k: tiles of several sizes instead of one edge tile
+    micro_kernel: ExternalKernel | None = None  # of whole tiles; None: generated like the others
 
     def __post_init__(self) -> None:
         t, w = self.tile, self.workload
@@ -57,8 +61,22 @@ class GemmPlan:
             why = f"order = {self.order.value}: only for arithmetic that takes one step along k"
             require(plain, why)
             require(self.grid.depth == 1, f"depth = {self.grid.depth}: only with C in registers")
+        if self.micro_kernel is not None:
+            self.micro_kernel.check(self)
         if self.grid.batch > w.batch:
             raise IllegalPlan(f"grid.batch = {self.grid.batch}: at most {w.batch}, the batch")
+        for cover in self.covers:
+            self._check_cover(cover)
+
+    def _check_cover(self, cover: Cover) -> None:
+        units = {"m": 1, "n": self.tile.lanes, "k": 1}
+        require(cover.dim in units, f"cover of {cover.dim!r}: of 'm', 'n' or 'k'")
+        right = cover.unit == units[cover.dim]
+        whole = cover.unit * cover.tile == self.tile.along(cover.dim)
+        why = f"cover of {cover.dim} by {cover.tile} times {cover.unit}: the tile is {self.tile}"
+        require(right and whole, why)
+        once = sum(other.dim == cover.dim for other in self.covers) == 1
+        require(once, f"covers: two of {cover.dim}")
 
     def _check_block(self, dim: str) -> None:
         block, unit, share = self.blocks.along(dim), self.unit(dim), self.thread_extent(dim)
@@ -80,6 +98,8 @@ class GemmPlan:
         w, multiply = self.workload, self.multiply
         if a not in (Storage.IN_PLACE, Storage.PACKED):
             return "A is read in place or packed"
+        if a is Storage.IN_PLACE and self.micro_kernel is not None:
+            return f"micro-kernel {self.micro_kernel.name} takes packed panels; pack A"
         # An offset, unlike other conversions, is added as the kernel reads.
         as_stored = w.dtype == multiply.a or bool(self.offset_a)
         if a is Storage.IN_PLACE and multiply.group > 1 and (w.trans_a or not as_stored):
@@ -88,6 +108,8 @@ class GemmPlan:
 
     def _why_not_b(self, b: Storage) -> str:
         w, group = self.workload, self.multiply.group
+        if self.micro_kernel is not None and b not in (Storage.PACKED, Storage.PACKED_AHEAD):
+            return f"micro-kernel {self.micro_kernel.name} takes packed panels; pack B"
         if b is Storage.PACKED_AHEAD and not w.constant_b:
             return "only of a workload with constant_b=True"
         if b is Storage.IN_PLACE and (group > 1 or w.trans_b):
@@ -116,9 +138,18 @@ class GemmPlan:
         """Steps along k that are taken at once."""
         return self.unit("k")
 
+    def cover(self, dim: str) -> Cover | None:
+        """How tiles of several sizes cover a dimension; None where one size and an edge do."""
+        return next((cover for cover in self.covers if cover.dim == dim), None)
+
+    def share_unit(self, dim: str) -> int:
+        """What threads' shares are multiples of: whole tiles, unless a cover has smaller ones."""
+        cover = self.cover(dim)
+        return self.unit(dim) if cover is None else cover.unit
+
     def thread_share(self, dim: str) -> int:
         """Rows or columns of C, or steps along k, that are shared out to each thread."""
-        return self.grid.share(self.workload.along(dim), dim, self.unit(dim))
+        return self.grid.share(self.workload.along(dim), dim, self.share_unit(dim))
 
     def thread_extent(self, dim: str) -> int:
         """What the busiest thread has of these: its share, or all where that is less."""
@@ -185,7 +216,13 @@ class GemmPlan:
     @property
     def panel_rows(self) -> int:
         """Rows of a packed micro-panel of B: groups along k, after those sums that mend offsets."""
-        return -(-self.blocks.kc // self.multiply.group) + bool(self.offset_a)
+        groups = -(-self.blocks.kc // self.multiply.group)
+        return groups + bool(self.offset_a) + self.slack_steps
+
+    @property
+    def slack_steps(self) -> int:
+        """Rows behind each packed micro-panel that the micro-kernel may read."""
+        return 0 if self.micro_kernel is None else self.micro_kernel.slack_steps
 
     @property
     def packed_ahead_shape(self) -> tuple[int, ...]:
@@ -199,6 +236,14 @@ class GemmPlan:
         column_tiles = -(-w.n // self.tile.nr)
         width = self.tile.nr * self.multiply.group
         return (products, self.k_blocks * self.grid.depth, column_tiles, self.panel_rows, width)
+
+    @property
+    def packed_ahead_layout(self) -> tuple[object, ...] | None:
+        """What the form of a B packed ahead of time depends on; None where a call packs it."""
+        if self.b is not Storage.PACKED_AHEAD:
+            return None
+        share = self.thread_share("n"), self.thread_share("k")
+        return (self.packed_ahead_shape, self.blocks.kc, share, self.offset_a, self.arithmetic)
 
     @property
     def k_blocks(self) -> int:
@@ -219,9 +264,18 @@ class GemmPlan:
         split = self.turns_of_c > 1 and not self.workload.stores_sums
         return split or self.grid.depth > 1
 
+    @property
+    def sums_go_to_c(self) -> bool:
+        """Whether C holds the sums themselves, from the first turn on."""
+        return self.workload.stores_sums and not self.keeps_sums_apart
+
     def to_json(self) -> str:
         """The plan as one line of JSON that `from_json` reads back."""
-        return json.dumps({"kind": "gemm", **asdict(self)}, sort_keys=True)
+        fields = asdict(self)
+        for name in ("micro_kernel", "covers"):  # as plans were written before there were any
+            if not fields[name]:
+                del fields[name]
+        return json.dumps({"kind": "gemm", **fields}, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> GemmPlan:
@@ -239,6 +293,7 @@ class GemmPlan:
         g = self.grid
         order = "" if self.order is Order.B3A2C0 else f"{self.order.value}, "
         how = "" if self.arithmetic.startswith("fma") else f"{self.arithmetic}, "
+        how += f"micro-kernel {self.micro_kernel.name}, " if self.micro_kernel else ""
         extents = [g.rows, g.columns] + [g.depth] * (g.depth > 1 or g.batch > 1)
         extents += [g.batch] * (g.batch > 1)
         return (

@@ -11,6 +11,7 @@ from functools import cache
 from typing import Any, get_type_hints
 
 from anatune.errors import IllegalPlan, require
+from anatune.workload.dim import extent_of
 
 
 def json_fields(text: str, kind: str) -> dict[str, Any]:
@@ -63,12 +64,22 @@ def _value(kind: Any, value: Any, path: str) -> Any:
         return float(value)
     if kind is bool:
         require(isinstance(value, bool), f"{path} = {value!r}: true or false")
+    if kind is int and isinstance(value, dict):
+        return extent_of(value)
     if kind is int:
         whole = number and isinstance(value, int)
         require(whole and value > 0, f"{path} = {value!r}: a whole number above 0")
+    if typing.get_origin(kind) is tuple and kind != tuple[str, ...]:
+        (item, _) = typing.get_args(kind)
+        require(isinstance(value, list | tuple), f"{path} = {value!r}: a list")
+        return tuple(_value(item, each, f"{path}[{n}]") for n, each in enumerate(value))
     if kind == tuple[str, ...]:
         texts = isinstance(value, list) and all(isinstance(item, str) for item in value)
         require(texts, f"{path} = {value!r}: a list of texts")
         return tuple(value)
+    if kind in (tuple[int, ...], tuple[float, ...]):
+        require(isinstance(value, list), f"{path} = {value!r}: a list of numbers")
+        member = typing.get_args(kind)[0]
+        return tuple(_value(member, item, path) for item in value)
     require(isinstance(value, kind), f"{path} = {value!r}: a text")
     return value

@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 
 from anatune.errors import IllegalPlan
+from anatune.plan.dynamic import DynamicPlan
 from anatune.plan.fusion import FusionPlan
 from anatune.plan.gemm import GemmPlan
 from anatune.plan.schedule import SchedulePlan
 
-Plan = GemmPlan | SchedulePlan
+Plan = GemmPlan | SchedulePlan | DynamicPlan
 """Whatever a kernel can be built from."""
 
-_KINDS: dict[str, type[GemmPlan] | type[SchedulePlan]] = {
+_KINDS: dict[str, type[GemmPlan] | type[SchedulePlan] | type[DynamicPlan]] = {
     "gemm": GemmPlan,
     "schedule": SchedulePlan,
+    "dynamic": DynamicPlan,
 }
 
 

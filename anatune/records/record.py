@@ -15,7 +15,8 @@ from anatune.hwprofile import Profile
 from anatune.hwprofile.dump import content_hash
 from anatune.measure.entry import Entry
 from anatune.measure.outcome import Measurement, Outcome, Timing
-from anatune.plan import Estimate, Plan, read_plan
+from anatune.plan import CodeTarget, Estimate, Plan, read_plan
+from anatune.plan.registered import with_kernels
 from anatune.records.origin import Origin
 from anatune.workload import Matmul
 
@@ -37,14 +38,18 @@ DIGITS = 5
 
 @dataclass(frozen=True)
 class ProfileId:
-    """The profile that a pass planned for: its name for people, the hash of its facts for us."""
+    """The profile that a pass planned for: its name for people, the hash of its facts for us.
+
+    Where external micro-kernels compete they are among the facts.
+    """
 
     name: str
     hash: str
 
     @classmethod
     def of(cls, profile: Profile) -> ProfileId:
-        return cls(profile.name, content_hash(profile))
+        target = CodeTarget.of(profile.target)
+        return cls(profile.name, with_kernels(content_hash(profile), target))
 
 
 @dataclass(frozen=True)

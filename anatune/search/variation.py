@@ -67,6 +67,7 @@ def mended(space: Space, draft: Draft) -> GemmPlan | None:
     if shape not in space.shapes:
         return None
     blocks = {dim: _whole(shape, space, dim, size) for dim, size in draft.blocks.items()}
+    keeps_c = shape.order.in_registers == "C"
     try:
         plan = GemmPlan(
             workload=w,
@@ -77,8 +78,9 @@ def mended(space: Space, draft: Draft) -> GemmPlan | None:
             order=shape.order,
             a=Storage.PACKED,
             b=Storage.PACKED_AHEAD if w.constant_b else Storage.PACKED,
-            prefetch_c=draft.prefetch_c and shape.order.in_registers == "C",
+            prefetch_c=draft.prefetch_c and keeps_c and shape.kernel is None,
             grid=shape.grid,
+            micro_kernel=shape.kernel,
         )
         check_plan(space.profile, plan)
     except IllegalPlan:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from numbers import Integral, Real
 from typing import Any
 
 from anatune.errors import WorkloadError, require
+from anatune.workload.dim import Dim, Extent, at, dims_of, solve
 from anatune.workload.dtypes import ELEMENT_BYTES, accumulator_of, default_output, dtype_name
 from anatune.workload.expression import OUT, SUM, Expression, Operand, constant, parse
 from anatune.workload.tensor import Tensor
@@ -29,6 +31,9 @@ class Matmul:
     or more every array has a first axis of that extent, except A or B where it is broadcast.
     ``lda``, ``ldb`` and ``ldc`` are elements from one stored row to the next. None, here and in
     data types, stands for the usual and is replaced by it.
+
+    Any of m, n, k and the batch may be an `Extent`: the workload is then a family, whose members
+    `at` gives, and what is said of it in elements or operations is an `Extent` too.
     """
 
     m: int
@@ -69,6 +74,7 @@ class Matmul:
         for name, row in least.items():
             put(self, name, _leading(name, getattr(self, name), row))
         put(self, "epilogue", str(self._parsed) if self.epilogue else "")
+        self._check_dims()
         for name in ("alpha", "beta"):
             most = LARGEST_FACTOR[self.accumulator]
             why = f"{name} = {getattr(self, name):g}: at most {most:g} beside sums of its type"
@@ -76,6 +82,42 @@ class Matmul:
         whole = self.accumulator == "int32" and (self.alpha % 1 or self.beta % 1)
         why = f"alpha = {self.alpha:g}, beta = {self.beta:g}: whole numbers for integer sums"
         require(not whole, why, WorkloadError)
+
+    def _check_dims(self) -> None:
+        """Dims of one name are one dim, and the operands' shapes tell what each is."""
+        names = [dim.name for dim in self.dims]
+        twice = {name for name in names if names.count(name) > 1}
+        why = f"{', '.join(twice)}: dims of one name, different ranges; make one Dim, use it twice"
+        require(not twice, why, WorkloadError)
+        least = {dim.name: dim.low for dim in self.dims}
+        seen = {e: at(e, least) for tensor in self.operands.values() for e in tensor.shape}
+        lost = set(names) - set(solve(seen))
+        why = f"{', '.join(sorted(lost))}: cannot be told from the operands' shapes; give it an " \
+            "extent of its own"
+        require(not lost, why, WorkloadError)
+        shape = self.operands["b"].shape
+        fixed_b = not any(map(dims_of, shape))
+        shown = "x".join(map(str, shape))
+        why = f"constant_b: B is {shown}; a B that stays the same has numbers for extents"
+        require(fixed_b or not self.constant_b, why, WorkloadError)
+
+    @cached_property
+    def dims(self) -> tuple[Dim, ...]:
+        """The dims in its extents, each once; none of a workload whose extents are numbers."""
+        extents = (self.m, self.n, self.k, self.batch)
+        return tuple(dict.fromkeys(dim for extent in extents for dim in dims_of(extent)))
+
+    def at(self, **values: int) -> Matmul:
+        """The member of the family whose dims have these values.
+
+        Raises:
+            WorkloadError: a dim without a value, a value without a dim or outside of its range.
+        """
+        checked = _within(self.dims, values)
+        given = {name: at(getattr(self, name), checked) for name in ("m", "n", "k", "batch")}
+        rows = {"lda": self.operands["a"], "ldb": self.operands["b"], "ldc": self.output}
+        given |= {name: None for name, tensor in rows.items() if tensor.compact}
+        return replace(self, **given)
 
     @cached_property
     def accumulator(self) -> str:
@@ -152,7 +194,7 @@ class Matmul:
         return self.output.size_bytes + sum(t.size_bytes for t in self.operands.values())
 
     def __str__(self) -> str:
-        batch = f"{self.batch} times " if self.batch > 1 else ""
+        batch = f"{self.batch} times " if self.batch != 1 else ""
         types = [self.dtype]
         if self.dtype_b != self.dtype:
             types.append(f"x {self.dtype_b}")
@@ -169,15 +211,16 @@ class Matmul:
             more.append(f"beta {self.beta:g}")
         if self.epilogue:
             more.append(f"out = {self.epilogue}")
+        more += [dim.described for dim in self.dims]
         words = [f"matmul {batch}{self.m}x{self.n}x{self.k} {' '.join(types)}", *more]
         return ", ".join(words)
 
 
-def matmul(m: int, n: int, k: int, **options: Any) -> Matmul:
+def matmul(m: int | Extent, n: int | Extent, k: int | Extent, **options: Any) -> Matmul:
     """The workload out[m, n] = epilogue(alpha * A[m, k] B[k, n] + beta * out[m, n]).
 
     Args:
-        m, n, k: extents, whole numbers from 1 to 2**31 - 1.
+        m, n, k: extents, whole numbers from 1 to 2**31 - 1, or a `Dim` or an expression of some.
         dtype: data type of A, by name or as anything that ``numpy.dtype`` takes; float32 by
             default. Sums of products are kept in float64, float32 or int32.
         dtype_b: data type of B where it is another one; int8 beside an A of uint8 by default.
@@ -185,7 +228,8 @@ def matmul(m: int, n: int, k: int, **options: Any) -> Matmul:
             float, else that of the sums. Integer results are exact modulo 2**32; narrower integers
             are rounded half to even and saturated.
         trans_a, trans_b: A is stored as [k, m], B as [n, k].
-        batch: so many products at once; arrays then have a first axis of that extent.
+        batch: so many products at once; arrays then have a first axis of that extent. With a `Dim`
+            they have it also where that is 1.
         broadcast_a, broadcast_b: one A, one B for the whole batch.
         lda, ldb, ldc: elements from one stored row to the next, where rows lie apart.
         constant_b: B is a weight; the result's ``bind(b=...)`` packs it once, ahead of time.
@@ -200,14 +244,39 @@ def matmul(m: int, n: int, k: int, **options: Any) -> Matmul:
     unknown = ", ".join(sorted(set(options) - known))
     require(not unknown, f"{unknown}: no such option; there are {', '.join(sorted(known))}",
             WorkloadError)
-    return Matmul(m=m, n=n, k=k, **options)
+    extents: dict[str, Any] = {"m": m, "n": n, "k": k}
+    return Matmul(**extents, **options)
+
+
+def _within(dims: Sequence[Dim], values: Mapping[str, Any]) -> dict[str, int]:
+    """``values`` by name, each in its dim's range."""
+    names = [dim.name for dim in dims]
+    unknown = ", ".join(sorted(set(values) - set(names)))
+    why = f"{unknown}: no such dim; there are {', '.join(names) or 'none'}"
+    require(not unknown, why, WorkloadError)
+    for dim in dims:
+        why = f"{dim.name}: missing; {dim.described}"
+        require(dim.name in values, why, WorkloadError)
+        value = values[dim.name]
+        whole = isinstance(value, Integral) and not isinstance(value, bool)
+        low, high = dim.range
+        why = f"{dim.name} = {value!r}: a whole number, {dim.described}"
+        require(whole and low <= value <= high, why, WorkloadError)
+    return {name: int(values[name]) for name in names}
 
 
 def _or(value: Any, usual: str) -> Any:
     return usual if value is None else value
 
 
-def _extent(name: str, value: Any) -> int:
+def _extent(name: str, value: Any) -> Any:
+    if isinstance(value, Extent):
+        low, high = value.range
+        fits = 1 <= low and (high <= MAX_EXTENT or high == math.inf)
+        ends = f"{low:g} to {high:g}"
+        why = f"{name} = {value}: from {ends}; an extent is from 1 to {MAX_EXTENT}"
+        require(fits, why, WorkloadError)
+        return value
     whole = isinstance(value, Integral) and not isinstance(value, bool)
     require(
         whole and 1 <= value <= MAX_EXTENT,
@@ -217,12 +286,15 @@ def _extent(name: str, value: Any) -> int:
     return int(value)
 
 
-def _leading(name: str, value: Any, row: int) -> int:
-    if value is None:
+def _leading(name: str, value: Any, row: Any) -> Any:
+    if value is None or value == row:
         return row
     length = _extent(name, value)
-    why = f"{name} = {value}: at least {row}, the elements of a row"
-    require(length >= row, why, WorkloadError)
+    varies = isinstance(row, Extent) or isinstance(value, Extent)
+    most = row.range[1] if isinstance(row, Extent) else row
+    kind = "a number, " if varies else ""
+    why = f"{name} = {value}: {kind}at least {row}, the elements of a row"
+    require(isinstance(length, int) and length >= most, why, WorkloadError)
     return length
 
 

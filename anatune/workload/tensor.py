@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from math import prod
 
+from anatune.workload.dim import at
 from anatune.workload.dtypes import ELEMENT_BYTES
 
 
@@ -25,6 +27,11 @@ class Tensor:
             strides = (step, *strides)
             step = leading if axis == 0 and leading is not None else step * extent
         return cls(shape=shape, dtype=dtype, strides=strides)
+
+    def at(self, values: Mapping[str, int]) -> Tensor:
+        """The array of that member of a family whose dims have these values."""
+        shape, strides = (tuple(at(e, values) for e in x) for x in (self.shape, self.strides))
+        return replace(self, shape=shape, strides=strides)
 
     @property
     def element_bytes(self) -> int:
