@@ -22,6 +22,10 @@ STREAM_START_CYCLES = 8.0
 """Cycles to load the tile that A or B keeps in registers and to set out: the loop's exit, unlike
 that of a tile of C, is one and the same for all, and predicted."""
 
+COVER_CYCLES = 25.0
+"""Cycles to look up how a cover cuts a span: two divisions by constants and a few shifts in turn;
+counted in the code."""
+
 STEPS_IN_FLIGHT = 4.0
 """Steps of a tile that keeps A or B which current cores work on at once; each is a chain of kr
 multiply-adds. Fitted."""
@@ -97,8 +101,11 @@ def work_of(plan: GemmPlan, x: Extents, here: Machine) -> Work:
     pieces = _pieces(plan.tile, plan.multiply, plan.order, lengths, here, stride, plan.covers)
     if plan.order.in_registers == "C":
         kinds = _tile_kinds(plan.tile, x.m, x.n, plan.covers)
-        return Work(pieces, x.k_blocks * _c_tile_starts(plan, kinds, here))
-    return Work(pieces, STREAM_START_CYCLES * sum(p.count for p in pieces))
+        starts = _c_tile_starts(plan, kinds, here) + _look_ups(plan, x)
+        return Work(pieces, x.k_blocks * starts)
+    turns = sum(p.count for p in pieces)
+    covered = plan.cover(plan.order.along) is not None
+    return Work(pieces, turns * (STREAM_START_CYCLES + COVER_CYCLES * covered))
 
 
 def least_cycles(
@@ -203,6 +210,14 @@ def _c_tile_starts(plan: GemmPlan, kinds: list[Kind], here: Machine) -> float:
         count * (TILE_START_CYCLES + rows * vectors * (1 / here.stores + touches / here.loads))
         for count, rows, vectors in kinds
     )
+
+
+def _look_ups(plan: GemmPlan, x: Extents) -> float:
+    """Of one k block, tiles that keep C: the inner loop's cover once a turn of the outer one."""
+    outer, inner = plan.order.inner
+    per_turn = COVER_CYCLES * (plan.cover(inner) is not None)
+    once = COVER_CYCLES * (plan.cover(outer) is not None)
+    return once + x.tiles(outer) * per_turn
 
 
 def _external_work(
