@@ -63,9 +63,10 @@ def predict(
         IllegalPlan: the plan is another workload's, or the machine cannot hold it.
     """
     profile = resolve(target)
+    if not isinstance(plan, DynamicPlan | TilePlan | TileFamily):
+        plan = _gemm_plan(plan)
     matmul_only(workload)
-    alike = getattr(plan, "workload", workload) == workload
-    require(alike, f"plan: is of {getattr(plan, 'workload', None)}, the workload is {workload}")
+    require(plan.workload == workload, f"plan: is of {plan.workload}, the workload is {workload}")
     if profile.accelerator is not None:
         return predict_tiles(profile, accelerators.tile_plan(plan, profile, values))
     profile = cpu_only(profile)

@@ -166,7 +166,7 @@ def test_tune_prints_what_is_known_and_keeps_the_kernel(words, tmp_path):
     assert lines[0] == "matmul mx20x7 float32, m from 1 to 9"
     assert lines[-1] == f"written to {file}"
     checked = next(line for line in lines if line.startswith("checked "))
-    assert checked.startswith("checked   m = 1; ") and checked.endswith("m = 9")
+    assert checked.startswith("checked   m = 1; ") and "m = 9" in checked
     assert "measured  nothing: the plan is the model's alone" in lines
     plan = at.load(file).plan
     assert sum(line.startswith("variant ") for line in lines) == len(plan.variants)
