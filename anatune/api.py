@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from anatune.errors import require
-from anatune.machine import accelerator_only, cpu_only, fixed_only, matmul_only, resolve
+from anatune.errors import OptionError, require
+from anatune.machine import HOST, accelerator_only, cpu_only, fixed_only, matmul_only, resolve
 from anatune.model import candidates
 from anatune.model.accelerator import entry as accelerators
 from anatune.model.accelerator.estimate import predict as predict_tiles
@@ -80,6 +80,9 @@ def predict(
 
 def explain(plan: GemmPlan | DynamicPlan | TilePlan | TileFamily, target: Any = "host") -> str:
     """The model's equations with the plan's numbers in them, the binding term first."""
+    why = "target: name the accelerator that the plan is for"
+    tiles = isinstance(plan, TilePlan | TileFamily)
+    require(not tiles or target != HOST, why, OptionError)
     profile = resolve(target)
     if profile.accelerator is not None:
         if isinstance(plan, TileFamily):
@@ -93,17 +96,20 @@ def explain(plan: GemmPlan | DynamicPlan | TilePlan | TileFamily, target: Any = 
     return explain_plan(profile, plan)
 
 
-def simulate(plan: TilePlan, target: Any, *, numbers: bool = True) -> Simulation:
+def simulate(
+    plan: TilePlan | TileFamily, target: Any, *, numbers: bool = True, **values: int
+) -> Simulation:
     """A plan's commands executed on a described accelerator: simulated, nothing is measured.
 
     Args:
         numbers: compute C of random small whole numbers as well, and compare it with float64.
+        values: of the dims, where the plan is for a workload that has some.
 
     Raises:
         IllegalPlan: the machine cannot hold the plan.
         OptionError: not an accelerator, or more steps than a simulation takes.
     """
-    return accelerators.simulate_plan(accelerator_only(target), plan, numbers)
+    return accelerators.simulate_plan(accelerator_only(target), plan, numbers, values)
 
 
 def why_not(

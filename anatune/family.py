@@ -16,6 +16,7 @@ from anatune.measure.entry import Entry
 from anatune.measure.nursery import Nursery
 from anatune.measure.outcome import Measurement
 from anatune.measure.pinning import processors
+from anatune.model.constant_b import PackedAhead, packed_ahead
 from anatune.model.dynamic import MOST_BYTES, plan_family, predict_member
 from anatune.model.explain_dynamic import explain_family
 from anatune.plan import DynamicPlan, Estimate
@@ -53,13 +54,15 @@ class FamilyResult(FamilyCall):
         plan: DynamicPlan,
         code: Code | None,
         checked: tuple[dict[str, int], ...],
+        most_bytes: int = MOST_BYTES,
     ) -> None:
         self.profile, self.plan, self.checked = profile, plan, checked
-        self._code = code
+        self._code, self._most_bytes = code, most_bytes
         super().__init__(plan, lambda name: self._loaded[name])
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return FamilyResult, (self.profile, self.plan, self._code, self.checked)
+        state = (self.profile, self.plan, self._code, self.checked, self._most_bytes)
+        return FamilyResult, state
 
     @property
     def workload(self) -> Matmul:
@@ -86,6 +89,17 @@ class FamilyResult(FamilyCall):
         from anatune.codegen.build import build
 
         return build(self.plan)
+
+    @property
+    def packed_ahead(self) -> PackedAhead | None:
+        """What a constant B costs and saves the largest member, modelled; None where it varies.
+
+        Of a dim without an upper end, the smallest value counts.
+        """
+        if not self.workload.constant_b:
+            return None
+        ends = {dim.name: dim.high or dim.low for dim in self.workload.dims}
+        return packed_ahead(self.profile, self.plan.member(**ends))
 
     @property
     def module(self) -> Any:
@@ -118,7 +132,9 @@ class FamilyResult(FamilyCall):
         lines = [explain_family(self.profile, self.plan), "verified (measured: nothing)"]
         lines += [f"  {line}" for line in told] or ["  nothing: compiled for another machine"]
         if self._code is not None:
-            lines.append(f"code: {CAPACITY.show(self.code_bytes)}")
+            most = CAPACITY.show(self._most_bytes)
+            over = f", above the {most} asked for" if self.code_bytes > self._most_bytes else ""
+            lines.append(f"code: {CAPACITY.show(self.code_bytes)}{over}")
         return "\n".join(lines)
 
     def as_dict(self) -> dict[str, Any]:
@@ -171,11 +187,11 @@ def tune_family(
         if isinstance(built, Measurement):
             raise built.outcome.error(f"{family}: {built.note}")
         if not here:
-            return FamilyResult(profile, plan, None, ())
+            return FamilyResult(profile, plan, None, (), limit)
         checked = tuple(_members(plan))
         _check(plan, built.path, checked, progress)
         builder.keep(plan)
-        return FamilyResult(profile, plan, Code.of(built.path), checked)
+        return FamilyResult(profile, plan, Code.of(built.path), checked, limit)
 
 
 def _members(plan: DynamicPlan) -> Iterator[dict[str, int]]:

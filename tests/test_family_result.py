@@ -332,3 +332,9 @@ def test_plans_are_data_without_tvm():
         at.rank(WORKLOAD, "zen5")
     with pytest.raises(WorkloadError, match="numbers for extents are needed here"):
         at.why_not("8x48", WORKLOAD, "zen5")
+
+
+def test_code_above_what_was_asked_for_is_said_and_what_packing_saves():
+    r = at.tune(at.matmul(at.Dim("m", 1, 40), 33, 20, constant_b=True), threads=1, code_bytes=100)
+    assert ", above the 100 B asked for" in r.explain()
+    assert r.packed_ahead is not None and pickle.loads(pickle.dumps(r)).explain() == r.explain()

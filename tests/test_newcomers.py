@@ -160,3 +160,19 @@ def test_estimates_and_timings_read_well():
     w = at.matmul(64, 64, 64)
     estimate = at.predict(at.plan(w, "zen5", threads=1), w, "zen5")
     assert str(estimate).count(", ") == 2 and "of peak, bound by " in str(estimate)
+
+
+def test_plans_for_accelerators_of_varying_extents_name_what_is_missing():
+    family = at.matmul(at.Dim("m", 1, 64), 32, 16, dtype="int8")
+    plan = at.plan(family, "gemmini")
+    for ask in (at.simulate, lambda p, t, **v: at.predict(p, family, t, **v)):
+        with pytest.raises(WorkloadError, match="^m: missing; m from 1 to 64$"):
+            ask(plan, "gemmini")
+        assert ask(plan, "gemmini", m=37).cycles > 0
+    with pytest.raises(OptionError, match="^target: name the accelerator that the plan is for$"):
+        at.explain(plan)
+
+
+def test_extents_that_vary_are_refused_where_several_are_fused():
+    with pytest.raises(WorkloadError, match="numbers for extents are needed here"):
+        at.fused([at.matmul(at.Dim("m", 1, 9), 65, 17), at.softmax(3, 4)])

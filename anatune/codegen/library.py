@@ -87,6 +87,9 @@ class LoadedFamily(FamilyCall):
         self.plan = plan
         self.module = module
 
+    def __repr__(self) -> str:
+        return f"<anatune kernel: {self.plan.workload}; {self.plan}>"
+
 
 def load(path: str | Path) -> LoadedKernel | LoadedFamily:
     """The kernel in the shared library at ``path``.

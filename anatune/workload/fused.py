@@ -36,6 +36,9 @@ class Fused:
             named = type(member).__name__
             why = f"fused: {named}: use matmul, elementwise, reduce or softmax"
             require(isinstance(member, (Matmul, Map)), why, WorkloadError)
+            dims = member.dims if isinstance(member, Matmul) else ()
+            why = f"fused: {member}: numbers for extents are needed here; take workload.at(...)"
+            require(not dims, why, WorkloadError)
             constant = isinstance(member, Matmul) and member.constant_b
             why = f"fused: {member}: constant_b is not taken here; pass B with each call"
             require(not constant, why, WorkloadError)

@@ -36,7 +36,9 @@ def tile_plan(plan: Any, profile: Profile, values: Mapping[str, int] | None = No
     return plan
 
 
-def simulate_plan(profile: Profile, plan: Any, numbers: bool) -> Simulation:
+def simulate_plan(
+    profile: Profile, plan: Any, numbers: bool, values: Mapping[str, int]
+) -> Simulation:
     """The plan's command stream, executed on the described machine."""
-    tiles = tile_plan(plan, profile)
+    tiles = tile_plan(plan, profile, values)
     return simulate(checked(profile, tiles), tiles, numbers=numbers)

@@ -51,9 +51,9 @@ class TileFamily:
     worst_loss: float  # share of cycles by which a sampled member is slower than with the best
 
     def at(self, **values: int) -> TilePlan:
-        """The plan for one member of the family."""
-        point = tuple(values[dim.name] for dim in self.workload.dims)
+        """The plan for one member of the family. Raises WorkloadError for values it has not."""
         member = self.workload.at(**values)
+        point = tuple(values[dim.name] for dim in self.workload.dims)
         inside = [p for p in self.pieces if all(x >= low for x, low in zip(point, p.low))]
         found = max(inside, key=lambda p: p.low)
         for piece in inside:
