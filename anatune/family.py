@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from anatune.codegen.family_call import FamilyCall
 from anatune.codegen.library import Code
-from anatune.errors import OperandError, OptionError, VerificationError, WorkerError, require
+from anatune.compiled import Compiled
+from anatune.errors import OptionError, VerificationError, WorkerError, require
 from anatune.hwprofile import Profile
 from anatune.measure.builder import Builder
 from anatune.measure.entry import Entry
@@ -36,7 +35,7 @@ CHECKED_FLOPS = 2e10
 Tell = Callable[[str], None]
 
 
-class FamilyResult(FamilyCall):
+class FamilyResult(Compiled, FamilyCall):
     """A kernel for all members of a family: call it like a function, ask it why.
 
     Attributes:
@@ -44,6 +43,8 @@ class FamilyResult(FamilyCall):
         plan: the decision, a frozen `DynamicPlan`: variants, and the regions that they serve.
         checked: the members that were run and compared with the reference.
     """
+
+    plan: DynamicPlan
 
     measured = None
     """Nothing is timed: the model alone decides."""
@@ -76,20 +77,6 @@ class FamilyResult(FamilyCall):
         """
         return predict_member(self.profile, self.plan, **values)
 
-    @cached_property
-    def _loaded(self) -> Any:
-        mcpu = self.plan.target.mcpu
-        why = f"target = {mcpu!r}: this machine cannot run its code; export the kernel"
-        require(self._code is not None, why, OperandError)
-        assert self._code is not None
-        return self._code.load()
-
-    @cached_property
-    def _kernel(self) -> Any:
-        from anatune.codegen.build import build
-
-        return build(self.plan)
-
     @property
     def packed_ahead(self) -> PackedAhead | None:
         """What a constant B costs and saves the largest member, modelled; None where it varies.
@@ -100,26 +87,6 @@ class FamilyResult(FamilyCall):
             return None
         ends = {dim.name: dim.high or dim.low for dim in self.workload.dims}
         return packed_ahead(self.profile, self.plan.member(**ends))
-
-    @property
-    def module(self) -> Any:
-        """The TVM IRModule, for use in a TVM pipeline."""
-        return self._kernel.ir
-
-    def source(self, kind: str = "tir") -> str:
-        """The kernel as text: "tir", "llvm" or "asm". Raises OptionError for another kind."""
-        text: str = self._kernel.source(kind)
-        return text
-
-    def export(self, path: str | Path) -> Path:
-        """Write a shared library that `anatune.load` and TVM's runtime can load; return its path.
-
-        Raises:
-            BuildError: no C compiler to link with, or a path that does not end in .so or cannot be
-                written.
-        """
-        written: Path = self._kernel.export(path)
-        return written
 
     @property
     def code_bytes(self) -> int:

@@ -4,22 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from anatune.codegen.group_call import GroupCall
 from anatune.codegen.library import Code
-from anatune.errors import OperandError, require
+from anatune.compiled import Compiled
 from anatune.hwprofile import Profile
 from anatune.measure.outcome import Measurement
 from anatune.model.explain_fusion import explain_fusion
 from anatune.plan.fusion import FusionEstimate, FusionPlan
 from anatune.units import TIME
 from anatune.workload.fused import Fused, Workload
-
-if TYPE_CHECKING:
-    from anatune.codegen.build import Kernel
 
 
 @dataclass(frozen=True)
@@ -32,7 +27,7 @@ class GroupCandidate:
     measured_s: float | None = None  # fastest of some rounds; None where it was not timed
 
 
-class GroupResult(GroupCall):
+class GroupResult(Compiled, GroupCall):
     """A tuned kernel for several workloads: call it like a function, ask it why.
 
     Attributes:
@@ -57,20 +52,6 @@ class GroupResult(GroupCall):
             self.profile, self._code, self.candidates, place, self._single_workload,
         )  # fmt: skip
 
-    @cached_property
-    def _loaded(self) -> Any:
-        mcpu = self.plan.target.mcpu
-        why = f"target = {mcpu!r}: this machine cannot run its code; export the kernel"
-        require(self._code is not None, why, OperandError)
-        assert self._code is not None
-        return self._code.load()
-
-    @cached_property
-    def _kernel(self) -> Kernel:
-        from anatune.codegen.build import build
-
-        return build(self.plan)
-
     @property
     def workload(self) -> Fused | Workload:
         """What was tuned, as it was given."""
@@ -94,19 +75,6 @@ class GroupResult(GroupCall):
     def measured_s(self) -> float | None:
         """Seconds of a call; None where nothing was measured."""
         return self._chosen.measured_s
-
-    @property
-    def module(self) -> Any:
-        """The TVM IRModule, for use in a TVM pipeline."""
-        return self._kernel.ir
-
-    def source(self, kind: str = "tir") -> str:
-        """The kernel as text: "tir", "llvm" or "asm". Raises OptionError for another kind."""
-        return self._kernel.source(kind)
-
-    def export(self, path: str | Path) -> Path:
-        """Write a shared library that TVM's runtime can load; return its path."""
-        return self._kernel.export(path)
 
     def explain(self) -> str:
         """The predicted times of all ways, what binds each workload, and who computes what."""

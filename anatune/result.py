@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from anatune.codegen.call import BoundCall, CheckedCall
 from anatune.codegen.library import Code
-from anatune.errors import OperandError, require
+from anatune.compiled import Compiled
 from anatune.hwprofile import Profile
 from anatune.measure.outcome import MEASURED, Measurement, Outcome, Timing
 from anatune.model.constant_b import PackedAhead, packed_ahead
@@ -18,9 +16,6 @@ from anatune.model.explain import explain
 from anatune.plan import Estimate, GemmPlan, Plan
 from anatune.units import FLOP_RATE, TIME
 from anatune.workload import Matmul
-
-if TYPE_CHECKING:
-    from anatune.codegen.build import Kernel
 
 FOREIGN = "TVM's own search found this plan; the model has no terms for it"
 
@@ -55,7 +50,7 @@ class Candidate:
         }
 
 
-class Result(CheckedCall):
+class Result(Compiled, CheckedCall):
     """A tuned kernel: call it like a function, ask it why.
 
     It can be pickled, its code included.
@@ -85,22 +80,6 @@ class Result(CheckedCall):
     def __reduce__(self) -> tuple[Any, ...]:
         place = self.candidates.index(self._chosen)
         return Result, (self.profile, self._code, self.candidates, place)
-
-    @cached_property
-    def _loaded(self) -> Any:
-        """The module whose functions are called."""
-        mcpu = self.plan.target.mcpu
-        why = f"target = {mcpu!r}: this machine cannot run its code; export the kernel"
-        require(self._code is not None, why, OperandError)
-        assert self._code is not None
-        return self._code.load()
-
-    @cached_property
-    def _kernel(self) -> Kernel:
-        """The plan compiled in this process, for those who want to look inside."""
-        from anatune.codegen.build import build
-
-        return build(self.plan)
 
     def bind(self, *, b: Any) -> BoundCall:
         """`CheckedCall.bind`; the seconds that packing took are kept for `packed_ahead`."""
@@ -145,24 +124,6 @@ class Result(CheckedCall):
             return None
         found = packed_ahead(self.profile, self.plan)
         return found if self._packing_s is None else found.measured(self._packing_s)
-
-    @property
-    def module(self) -> Any:
-        """The TVM IRModule, for use in a TVM pipeline."""
-        return self._kernel.ir
-
-    def source(self, kind: str = "tir") -> str:
-        """The kernel as text: "tir", "llvm" or "asm". Raises OptionError for another kind."""
-        return self._kernel.source(kind)
-
-    def export(self, path: str | Path) -> Path:
-        """Write a shared library that `anatune.load` and TVM's runtime can load; return its path.
-
-        Raises:
-            BuildError: no C compiler to link with, or a path that does not end in .so or cannot be
-                written.
-        """
-        return self._kernel.export(path)
 
     def explain(self) -> str:
         """Each equation of the model with its numbers, then predicted beside measured."""

@@ -208,6 +208,38 @@ def write_json(path: str | Path | None, value: Any) -> None:
     unfinished.replace(path)
 
 
+class Log:
+    """A file of JSON lines that grows by one line at a time; None: kept in memory only.
+
+    A subclass names its benchmark and the kinds of its lines, and takes each as it was read back.
+    """
+
+    benchmark: str
+    kinds: tuple[str, ...]
+
+    def __init__(self, path: Path | None, resume: bool) -> None:
+        self._path = path
+        if path is None or not path.exists():
+            return
+        why = f"json = {str(path)!r}: exists; --resume goes on with it, or name another file"
+        require(resume, why, OptionError)
+        for line in whole_lines(path, self.benchmark, self.kinds):
+            self._take(line)
+
+    def add_run(self, run: str, **about: Any) -> None:
+        self._add({"kind": "run", "run": run, **about})
+
+    def _add(self, line: dict[str, Any]) -> None:
+        text = json.dumps(line)
+        self._take(json.loads(text))
+        if self._path is not None:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(text + "\n")
+
+    def _take(self, line: dict[str, Any]) -> None:
+        raise NotImplementedError
+
+
 def whole_lines(path: Path, writer: str, kinds: Sequence[str]) -> Iterator[dict[str, Any]]:
     """What the lines of a file of ``writer`` hold, each of one of its ``kinds``; one that was cut
     off by a kill is cut off altogether.

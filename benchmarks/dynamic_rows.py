@@ -6,7 +6,6 @@ Nothing here measures.
 from __future__ import annotations
 
 import csv
-import json
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -199,35 +198,21 @@ class Row:
         return found
 
 
-class Log:
-    """A file of JSON lines that grows by one row at a time; None: kept in memory only."""
+class Log(common.Log):
+    """The rows of dynamic.py."""
+
+    benchmark, kinds = "dynamic.py", ("run", "row")
 
     def __init__(self, path: Path | None, resume: bool) -> None:
-        self._path = path
         self.rows: dict[Case, Row] = {}
-        if path is None or not path.exists():
-            return
-        why = f"json = {str(path)!r}: exists; --resume goes on with it, or name another file"
-        require(resume, why, OptionError)
-        for line in common.whole_lines(path, "dynamic.py", ("run", "row")):
-            self._take(line)
+        super().__init__(path, resume)
 
     def missing(self, wanted: Iterable[Case]) -> list[Case]:
         """Those without a row, or with one that failed."""
         return [case for case in wanted if case not in self.rows or self.rows[case].note]
 
-    def add_run(self, run: str, **about: Any) -> None:
-        self._add({"kind": "run", "run": run, **about})
-
     def add_row(self, row: Row) -> None:
         self._add({"kind": "row", **asdict(row)})
-
-    def _add(self, line: dict[str, Any]) -> None:
-        text = json.dumps(line)
-        self._take(json.loads(text))
-        if self._path is not None:
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(text + "\n")
 
     def _take(self, line: dict[str, Any]) -> None:
         if line["kind"] == "row":

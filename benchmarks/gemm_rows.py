@@ -5,7 +5,6 @@ Nothing here measures.
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -16,7 +15,6 @@ import common
 from common import Peaks, Product
 
 import anatune as at
-from anatune.errors import OptionError, require
 
 OURS = "anatune"
 
@@ -187,21 +185,14 @@ def _higher(one: Peaks | None, other: Peaks) -> Peaks:
     return Peaks(flops, max((r for r in rates if r is not None), default=None))
 
 
-class Log:
-    """A file of JSON lines that grows by one line at a time; None: kept in memory only."""
+class Log(common.Log):
+    """The rows of gemm.py, and the peaks of its runs."""
+
+    benchmark, kinds = "gemm.py", ("run", "peaks", "row")
 
     def __init__(self, path: Path | None, resume: bool) -> None:
-        self._path = path
         self.kept = Kept()
-        if path is None or not path.exists():
-            return
-        why = f"json = {str(path)!r}: exists; --resume goes on with it, or name another file"
-        require(resume, why, OptionError)
-        for line in common.whole_lines(path, "gemm.py", ("run", "peaks", "row")):
-            self._take(line)
-
-    def add_run(self, run: str, **about: Any) -> None:
-        self._add({"kind": "run", "run": run, **about})
+        super().__init__(path, resume)
 
     def add_peaks(self, run: str, peaks: Mapping[int, Peaks]) -> None:
         by_threads = {str(threads): asdict(each) for threads, each in peaks.items()}
@@ -209,13 +200,6 @@ class Log:
 
     def add_row(self, row: Row) -> None:
         self._add({"kind": "row", **asdict(row)})
-
-    def _add(self, line: dict[str, Any]) -> None:
-        text = json.dumps(line)
-        self._take(json.loads(text))
-        if self._path is not None:
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(text + "\n")
 
     def _take(self, line: dict[str, Any]) -> None:
         if line["kind"] == "row":

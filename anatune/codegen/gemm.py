@@ -17,7 +17,7 @@ from anatune.codegen.convert import stored
 from anatune.codegen.packing import Panel, Source, mend_offsets, pack_panel
 from anatune.codegen.results import Results
 from anatune.codegen.sizes import Sizes
-from anatune.codegen.span import Span, Tile
+from anatune.codegen.span import Span, Tile, ceildiv
 from anatune.codegen.tiles import Tiles
 from anatune.codegen.vectors import Row, index
 from anatune.plan import GemmPlan, Storage
@@ -167,7 +167,7 @@ class _Thread:
             rows, columns = self.place.spans["m"].length, self.place.spans["n"].length
             rows = plan.thread_extent("m") if self.sizes.is_fixed("m") else rows
             columns = plan.thread_extent("n") if self.sizes.is_fixed("n") else columns
-            columns = _ceildiv(columns, tile.lanes) * tile.lanes
+            columns = ceildiv(columns, tile.lanes) * tile.lanes
             self.sums = T.alloc_buffer((rows, columns), plan.workload.accumulator)
 
     def _blocks(self, item: Any, spans: Mapping[str, Span], level: int) -> None:
@@ -300,7 +300,3 @@ class _Thread:
             item = items.start + number
             with T.serial(0, spans["k"].blocks(self.plan.blocks.kc)) as pc:
                 self._pack_b(item, {**spans, "k": spans["k"].block(pc, self.plan.blocks.kc)})
-
-
-def _ceildiv(value: Any, divisor: int) -> Any:
-    return (value + (divisor - 1)) // divisor

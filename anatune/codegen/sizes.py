@@ -9,7 +9,7 @@ from typing import Any
 from tvm import tirx
 from tvm.tirx.script import builder as T
 
-from anatune.codegen.span import Span, Tile
+from anatune.codegen.span import Span, Tile, ceildiv
 from anatune.codegen.vectors import index
 from anatune.plan import Cover, GemmPlan
 
@@ -51,8 +51,8 @@ class Sizes:
         if threads == 1:
             return whole
         unit = 1 if dim == "batch" else plan.share_unit(dim)
-        units = _ceildiv(self.extent(dim), unit)
-        return whole.block(number, settled(_ceildiv(units, threads) * unit))
+        units = ceildiv(self.extent(dim), unit)
+        return whole.block(number, settled(ceildiv(units, threads) * unit))
 
     def most(self, dim: str) -> int:
         """Elements of a block along ``dim`` at most."""
@@ -75,7 +75,7 @@ class Sizes:
             return block
         unit = self.plan.unit(dim)
         number = tirx.max(span.blocks(block), index(1))
-        blocks_units = _ceildiv(_ceildiv(span.length, number), unit)
+        blocks_units = ceildiv(ceildiv(span.length, number), unit)
         return settled(tirx.max(blocks_units, index(1)) * unit)  # a thread may have nothing to do
 
     @property
@@ -145,7 +145,7 @@ class Covered:
     def of(cls, cover: Cover, span: Span) -> Covered:
         """Looked up where this is called; the loops come after."""
         t, unit = cover.tile, cover.unit
-        units = settled(tirx.max(_ceildiv(span.length, unit), index(0)))
+        units = settled(tirx.max(ceildiv(span.length, unit), index(0)))
         rest = settled(units - tirx.max(tirx.floordiv(units, t) - 1, index(0)) * t)
         smaller = [cover.smaller(r) for r in range(2 * t)]
         inside = [(r - sum(sizes)) // t for r, sizes in enumerate(smaller)]
@@ -240,7 +240,3 @@ def _looked_up(values: Sequence[int], place: Any) -> Any:
         found = T.bitwise_and(T.shift_right(index(word), safe), index((1 << bits) - 1))
         result = found if result is None else T.Select(place < first + per_word, found, result)
     return result
-
-
-def _ceildiv(value: Any, divisor: Any) -> Any:
-    return tirx.floordiv(value + (divisor - 1), divisor)

@@ -11,6 +11,11 @@ from tvm.tirx.script import builder as T
 from anatune.codegen.vectors import index
 
 
+def ceildiv(value: Any, divisor: Any) -> Any:
+    """The quotient, rounded up: of numbers, or of expressions of code."""
+    return (value + (divisor - 1)) // divisor
+
+
 @dataclass(frozen=True)
 class Span:
     """The half-open range that a loop body covers, and its number among its like."""
@@ -29,7 +34,7 @@ class Span:
 
     def blocks(self, step: Any) -> Any:
         """How many blocks of ``step`` cover the span."""
-        return tirx.floordiv(self.length + (step - 1), step)
+        return ceildiv(self.length, step)
 
     def block(self, number: Any, step: Any) -> Span:
         start = T.bind(self.start + number * step)

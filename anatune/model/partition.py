@@ -23,7 +23,8 @@ WORST = 20.0
 mean alone would pay for many good values with a few bad ones."""
 
 CHOICE_PRICE = 0.003
-"""Mean loss that a further choice must save whatever its size."""
+"""Mean loss that a further choice must save whatever its size. This price and the others are our
+weights for what is not predicted: time to compile, and a plan that can be read."""
 
 SIZE_PRICE = 0.006
 """Mean loss that a choice of the mean size must save besides, others in proportion: its code is to

@@ -23,8 +23,8 @@ STREAM_START_CYCLES = 8.0
 that of a tile of C, is one and the same for all, and predicted."""
 
 COVER_CYCLES = 25.0
-"""Cycles to look up how a cover cuts a span: two divisions by constants and a few shifts in turn;
-counted in the code."""
+"""Cycles to look up how a cover cuts a span: about as many instructions, most of which wait for the
+one before, in the assembly for AVX-512. Not measured by itself."""
 
 STEPS_IN_FLIGHT = 4.0
 """Steps of a tile that keeps A or B which current cores work on at once; each is a chain of kr
