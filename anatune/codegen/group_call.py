@@ -46,7 +46,7 @@ class GroupCall:
             for number, member in enumerate(workload.members)
         ]
 
-    def __call__(self, *operands: Any, out: Any = None, **named: Any) -> Any:
+    def __call__(self, /, *operands: Any, out: Any = None, **named: Any) -> Any:
         """The results for the given operands, those of each workload in order.
 
         Args:
@@ -65,7 +65,7 @@ class GroupCall:
         self._main(*arrays)
         return results
 
-    def prepare(self, *operands: Any, out: Any = None, **named: Any) -> Callable[[], Any]:
+    def prepare(self, /, *operands: Any, out: Any = None, **named: Any) -> Callable[[], Any]:
         """A function without arguments that computes the results of exactly these arrays."""
         arrays, results = self._arguments(operands, named, out)
         main = self._function(ENTRY)

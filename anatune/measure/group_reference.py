@@ -21,6 +21,9 @@ ALLOWED = 8.0
 
 Arrays = Mapping[str, np.ndarray]
 
+Range = tuple[np.ndarray, np.ndarray]
+"""Lowest and highest values."""
+
 
 def check_group(workload: Group, inputs: Arrays, results: Arrays) -> None:
     """Compare results with those of the steps one after the other, in float64.
@@ -36,11 +39,12 @@ def check_group(workload: Group, inputs: Arrays, results: Arrays) -> None:
     for seed in range(DRAWS):
         other = _computed(workload, inputs, np.random.default_rng(seed))
         for name in workload.outputs:
-            off = np.abs(other[name][0] - right[name][0])
+            off = np.abs(_middle(other[name]) - _middle(right[name]))
             spread[name] = np.maximum(spread[name], np.nanmax(off, initial=0.0))
     for name in workload.outputs:
-        value, error = right[name]
-        _compare(name, results[name], value, error + ALLOWED * spread[name])
+        low, high = right[name]
+        allowed = (high - low) / 2 + ALLOWED * spread[name]
+        _compare(name, results[name], _middle(right[name]), allowed)
 
 
 def _compare(name: str, result: np.ndarray, value: np.ndarray, allowed: np.ndarray) -> None:
@@ -60,23 +64,22 @@ def _compare(name: str, result: np.ndarray, value: np.ndarray, allowed: np.ndarr
 
 def _computed(
     workload: Group, inputs: Arrays, generator: np.random.Generator | None
-) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Every result with half the width of its range; disturbed within it by ``generator``."""
-    made: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+) -> dict[str, Range]:
+    """The range of every result; those on the way are disturbed within it by ``generator``."""
+    found: dict[str, Range] = {}
+    made = dict(inputs)
     for step in workload.steps:
         operands = {
-            name: _seen(step, name, made[source][0] if source in made else inputs[source])
+            name: np.reshape(made[source], step.workload.operands[name].shape)
             for name, source in step.sources
         }
-        middle, half = _range(step, operands)
-        if generator is not None and is_float(str(step.workload.out_dtype)):
-            middle = middle + np.nan_to_num(half) * generator.uniform(-1, 1, middle.shape)
-        made[step.name] = (middle, half)
-    return made
+        found[step.name] = _range(step, operands)
+        made[step.name] = _one_of(found[step.name], str(step.workload.out_dtype), generator)
+    return found
 
 
-def _range(step: Step, operands: Arrays) -> tuple[np.ndarray, np.ndarray]:
-    """The middle of what a right kernel may store, and half of the width."""
+def _range(step: Step, operands: Arrays) -> Range:
+    """The lowest and the highest that a right kernel may store, as float64."""
     w = step.workload
     if isinstance(w, Matmul):
         value = reference(w, operands)
@@ -84,21 +87,22 @@ def _range(step: Step, operands: Arrays) -> tuple[np.ndarray, np.ndarray]:
         low, high = (stored_as(str(w.out_dtype), value + e) for e in (-error, error))
     else:
         low, high = map_range(w, operands)
-    low, high = low.astype(np.float64), high.astype(np.float64)
-    return (low + high) / 2, (high - low) / 2
+    return low.astype(np.float64), high.astype(np.float64)
 
 
-def _seen(step: Step, operand: str, array: np.ndarray) -> np.ndarray:
-    """What an earlier step made as this one sees it."""
-    tensor = step.workload.operands[operand]
-    flat = _flat(array)
-    if not is_float(tensor.dtype):
-        flat = flat.astype(numpy_dtype(tensor.dtype))
-    strides = [s * flat.itemsize for s in tensor.strides]
-    return np.lib.stride_tricks.as_strided(flat, tensor.shape, strides)
+def _one_of(between: Range, dtype: str, generator: np.random.Generator | None) -> np.ndarray:
+    """What a kernel may store: floats in the middle or, disturbed, anywhere; of whole numbers the
+    lowest or, disturbed, the highest."""
+    if not is_float(dtype):
+        return between[0 if generator is None else 1].astype(numpy_dtype(dtype))
+    middle = _middle(between)
+    if generator is None:
+        return middle
+    half = np.nan_to_num(between[1] - between[0]) / 2
+    disturbed: np.ndarray = middle + half * generator.uniform(-1, 1, middle.shape)
+    return disturbed
 
 
-def _flat(array: np.ndarray) -> np.ndarray:
-    """Elements in the order in which they lie in memory, without what lies between them."""
-    order = sorted(range(array.ndim), key=lambda axis: -array.strides[axis])
-    return np.ascontiguousarray(array.transpose(order)).reshape(-1)
+def _middle(between: Range) -> np.ndarray:
+    middle: np.ndarray = (between[0] + between[1]) / 2
+    return middle
