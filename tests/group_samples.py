@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
 
@@ -10,6 +10,10 @@ import numpy as np
 
 import anatune as at
 from anatune.errors import WorkloadError
+from anatune.model.candidates import best
+from anatune.model.maps import best_map
+from anatune.plan import Storage
+from anatune.plan.group import AloneStage, Blocks, GroupPlan, RowsStage
 from anatune.workload.dtypes import is_float, numpy_dtype
 from anatune.workload.group import Group, Step
 from anatune.workload.maps_reference import map_reference
@@ -200,3 +204,44 @@ def with_step(group: Group, name: str, workload: Any) -> Group:
         Step(s.name, workload, s.sources) if s.name == name else s for s in group.steps
     )
     return Group(tuple(steps), group.outputs)
+
+
+def blocked(profile: Any, group: Group, random: Random, threads: int, rows: int | None = None):
+    """A plan in which whatever can be computed block by block is, of any height; any storages."""
+    stages: list[Any] = []
+    rest = list(group.steps)
+    while rest:
+        count = next(
+            n for n in range(len(rest), 0, -1)
+            if n == 1 or not Blocks(group, tuple(s.name for s in rest[:n])).why_not
+        )  # fmt: skip
+        run, rest = rest[:count], rest[count:]
+        blocks = Blocks(group, tuple(step.name for step in run))
+        if blocks.why_not:
+            stages.append(AloneStage(step=run[0].name, plan=plan_of(profile, run[0].workload)))
+        else:
+            stages.append(rows_stage(profile, blocks, random, threads, rows))
+    return GroupPlan(workload=group, absorbed=(), stages=tuple(stages))
+
+
+def rows_stage(profile: Any, blocks: Blocks, random: Random, threads: int, rows: int | None = None):
+    high = rows or random.choice((1, random.randint(1, blocks.rows_of_item), blocks.rows_of_item))
+    plans = tuple(
+        plan_of(profile, blocks.workload(step, high), random) for step in blocks.steps
+    )
+    return RowsStage(names=blocks.names, plans=plans, rows=high, threads=threads)
+
+
+def plan_of(profile: Any, workload: Any, random: Random | None = None) -> Any:
+    """A plan of one thread; with ``random``, B is where it may be: in place, packed, ahead."""
+    if not isinstance(workload, Matmul):
+        return best_map(profile, workload, 1, 0.0)[0]
+    ahead = random is not None and random.random() < 0.4
+    ranked = best(profile, replace(workload, constant_b=ahead), 1)
+    if random is None:
+        return ranked[0][0]
+    wanted = [Storage.PACKED_AHEAD] if ahead else [s for s in Storage if "ahead" not in s.value]
+    plans = {plan.b: plan for plan, _ in reversed(ranked) if plan.b in wanted}
+    if not plans:
+        return plan_of(profile, workload)
+    return plans[random.choice(sorted(plans, key=lambda s: s.value))]
