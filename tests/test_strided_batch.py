@@ -203,6 +203,8 @@ def test_no_member_of_a_family_may_overlap():
     assert "after another (2048 or more)" in refusal(S, 4, 5, batch=2, stride_c=2047)
     assert "(inf or more)" in refusal(M, 4, 5, batch=2, stride_c=2**40)
     assert "ldc inf or more" in refusal(3, 4, 5, batch=M, ldc=99, stride_c=4)
+    assert "after another (inf or more)" in refusal(1, M, 5, batch=2, stride_c=64)
+    assert matmul(1, S, 5, batch=2, stride_c=512).output.nested
 
 
 # What is written, and what records are found by.

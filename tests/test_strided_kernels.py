@@ -270,3 +270,14 @@ def test_tuned_and_exported(here, tmp_path):
     for c in (r(p, v), loaded(p, v)):
         np.testing.assert_array_equal(c, p @ v)
         assert c.strides == v.strides
+
+
+def test_heads_beside_another_workload(here):
+    both = at.fused([mixed(), at.matmul(ROWS, 7, WIDTH)])
+    r = at.tune(both, here, threads=min(2, here.usable_threads), budget=0, database=False)
+    p, v = drawn(HEADS, ROWS, ROWS), heads(drawn(ROWS, HEADS * WIDTH, seed=1))
+    x, y = drawn(ROWS, WIDTH, seed=2), drawn(WIDTH, 7, seed=3)
+    c, d = r(p, v, x, y)
+    np.testing.assert_array_equal(c, p @ v)
+    np.testing.assert_array_equal(d, x @ y)
+    assert c.strides == v.strides

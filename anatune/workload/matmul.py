@@ -126,7 +126,8 @@ class Matmul:
         if "stride_c" not in self.apart:
             return
         m, n, batch, ldc = map(most, (self.m, self.n, self.batch, self.ldc))
-        after, beside = (m - 1) * ldc + n, (batch - 1) * max(self.stride_c or 0, n) + n
+        after = (m - 1) * ldc + n if m > 1 else n
+        beside = (batch - 1) * max(self.stride_c or 0, n) + n
         why = f"stride_c = {self.stride_c}: beside ldc = {self.ldc}, products of C lie neither " \
             f"one after another ({after} or more) nor side by side ({n} or more, ldc {beside} " \
             "or more)"

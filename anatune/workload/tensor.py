@@ -58,9 +58,10 @@ class Tensor:
         elements share a place then. Of a family: whether it is so of the largest member."""
         reach: float = 1
         for step, extent in sorted(zip(map(most, self.strides), map(most, self.shape))):
-            if extent > 1 and step < reach:
-                return False
-            reach += (extent - 1) * step
+            if extent > 1:
+                if step < reach:
+                    return False
+                reach += (extent - 1) * step
         return True
 
     @property
