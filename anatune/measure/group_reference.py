@@ -12,6 +12,7 @@ from anatune.workload.group import Group, Step
 from anatune.workload.maps_reference import map_range
 from anatune.workload.matmul import Matmul
 from anatune.workload.reference import error_bound, reference, stored_as
+from anatune.workload.tensor import Tensor
 
 DRAWS = 2
 """Times that results on the way are disturbed, to see what becomes of it."""
@@ -67,14 +68,13 @@ def _computed(
 ) -> dict[str, Range]:
     """The range of every result; those on the way are disturbed within it by ``generator``."""
     found: dict[str, Range] = {}
-    made = dict(inputs)
+    memory = {name: _laid_out(inputs[name], tensor) for name, tensor in workload.inputs.items()}
     for step in workload.steps:
-        operands = {
-            name: np.reshape(made[source], step.workload.operands[name].shape)
-            for name, source in step.sources
-        }
+        tensors, output = step.workload.operands, step.workload.output
+        operands = {name: _view(memory[source], tensors[name]) for name, source in step.sources}
         found[step.name] = _range(step, operands)
-        made[step.name] = _one_of(found[step.name], str(step.workload.out_dtype), generator)
+        chosen = _one_of(found[step.name], output.dtype, generator)
+        memory[step.name] = _laid_out(chosen, output)
     return found
 
 
@@ -106,3 +106,15 @@ def _one_of(between: Range, dtype: str, generator: np.random.Generator | None) -
 def _middle(between: Range) -> np.ndarray:
     middle: np.ndarray = (between[0] + between[1]) / 2
     return middle
+
+
+def _laid_out(array: np.ndarray, tensor: Tensor) -> np.ndarray:
+    """The memory of ``tensor`` that holds what ``array`` does."""
+    memory = np.zeros(tensor.span, array.dtype)
+    _view(memory, tensor)[...] = array.reshape(tensor.shape)
+    return memory
+
+
+def _view(memory: np.ndarray, tensor: Tensor) -> np.ndarray:
+    strides = [stride * memory.itemsize for stride in tensor.strides]
+    return np.lib.stride_tricks.as_strided(memory, tensor.shape, strides)

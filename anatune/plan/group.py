@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -11,7 +11,7 @@ from anatune.errors import AnatuneError, IllegalPlan, require
 from anatune.plan.fusion import Decision, FusionPlan, MemberPlan, member_plan
 from anatune.plan.gemm import GemmPlan
 from anatune.plan.nouns import CodeTarget, Storage
-from anatune.plan.plain import build, json_fields
+from anatune.plan.plain import build, json_fields, plain
 from anatune.units import TIME
 from anatune.workload.absorb import absorbed
 from anatune.workload.blocks import (
@@ -203,15 +203,16 @@ class Blocks:
         for operand, source in step.sources:
             if source in self.names and not passes_rows(w, operand):
                 return f"{operand} needs all rows of {source}"
-            if source in self.names and source not in self.near and self._views(step, operand):
+            if source in self.names and self._views(step, operand, source):
                 return f"{operand} sees {source} as another array"
         return ""
 
-    def _views(self, step: Step, operand: str) -> bool:
-        """Whether rows of what is read are not those of what was made."""
-        made = self.group.by_name[step.source(operand)].workload.output
+    def _views(self, step: Step, operand: str, source: str) -> bool:
+        """Whether rows of what is read are not those of what was made, where that can be seen."""
+        made = self.group.by_name[source].workload.output
         seen = step.workload.operands[operand]
-        return bool(seen.shape) and (made.shape or (1,))[-1] != seen.shape[-1]
+        columns = bool(seen.shape) and (made.shape or (1,))[-1] != seen.shape[-1]
+        return not made.compact or columns and source not in self.near
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -355,7 +356,7 @@ def _said(stage: Stage) -> str:
 
 def _step_fields(step: Step) -> list[Any]:
     kind = "matmul" if isinstance(step.workload, Matmul) else "map"
-    return [step.name, kind, asdict(step.workload), list(map(list, step.sources))]
+    return [step.name, kind, plain(step.workload), list(map(list, step.sources))]
 
 
 def _step(name: str, kind: str, fields: dict[str, Any], sources: list[list[str]]) -> Step:

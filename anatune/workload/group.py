@@ -45,9 +45,9 @@ class Step:
 class Group:
     """Steps in an order in which each comes after those whose results it reads.
 
-    An operand sees the memory of the result that it reads: data types and the numbers of elements
-    are equal, shapes may differ, as those of [batch, m, n] and [batch * m, n] do. ``outputs`` are
-    the results that a call returns; the others exist only on the way.
+    An operand sees the memory of the result that it reads: data types and the places that elements
+    take are equal; shapes and strides may differ, as those of [batch, m, n] and [batch * m, n] do.
+    ``outputs`` are the results that a call returns; the others exist only on the way.
     """
 
     steps: tuple[Step, ...]
@@ -228,9 +228,16 @@ def _check_name(name: Any, what: str) -> None:
 
 
 def _memory(tensor: Tensor) -> tuple[Any, ...]:
-    """What two arrays share that are one in memory: type, elements, rows where these lie apart."""
-    rows = None if tensor.span == tensor.elements else (tensor.shape[-1], tensor.leading)
-    return tensor.dtype, tensor.elements, rows
+    """What arrays share that may lie in one memory: the type, and which places they take. These
+    are told as (step, extent), smallest step first, one where the next continues the last."""
+    places = [(1, 1)]
+    for step, extent in sorted(zip(tensor.strides, tensor.shape)):
+        last, count = places[-1]
+        if step == last * count:
+            places[-1] = (last, count * extent)
+        elif extent > 1:
+            places.append((step, extent))
+    return tensor.dtype, places
 
 
 def _shown(tensor: Tensor) -> str:
