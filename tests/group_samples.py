@@ -206,6 +206,16 @@ def with_step(group: Group, name: str, workload: Any) -> Group:
     return Group(tuple(steps), group.outputs)
 
 
+def longest_blocks(group: Group) -> Blocks | None:
+    """The most neighbours that can be computed block by block."""
+    names = [step.name for step in group.steps]
+    runs = [
+        Blocks(group, tuple(names[a:b])) for b in range(len(names), 0, -1) for a in range(b)
+    ]  # fmt: skip
+    able = [run for run in runs if not run.why_not]
+    return max(able, key=lambda run: len(run.names), default=None)
+
+
 def blocked(profile: Any, group: Group, random: Random, threads: int, rows: int | None = None):
     """A plan in which whatever can be computed block by block is, of any height; any storages."""
     stages: list[Any] = []
