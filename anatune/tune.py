@@ -12,6 +12,7 @@ from anatune.codegen.library import Code
 from anatune.errors import AnatuneError, OptionError, require
 from anatune.family import tune_family
 from anatune.hwprofile import Profile
+from anatune.group_result import GroupResult
 from anatune.machine import HOST, cpu_only, matmul_only
 from anatune.measure.alone import alone
 from anatune.measure.budget import Budget
@@ -25,14 +26,13 @@ from anatune.measure.race import Race
 from anatune.measure.runner import LocalRunner, Runner
 from anatune.measure.tracker import Remote
 from anatune.model import candidates as model
+from anatune.model import joint
 from anatune.model.estimate import peak_seconds
-from anatune.plan import CodeTarget, GemmPlan
+from anatune.plan import CodeTarget
 from anatune.records import Effort, Journal, Kernels, Origin, Pass, ProfileId, open_store
 from anatune.records.record import COLD, WARM
 from anatune.result import Candidate, Result
-from anatune.search import Search, find_search
-from anatune.workload.fused import Fused
-from anatune.workload.maps import Map
+from anatune.search import Search, find_search, ways
 
 FALL_BACK = 3
 """Plans that a model-only run tries before it gives up; the first one is expected to do."""
@@ -67,8 +67,8 @@ def tune(
 
     Args:
         workload: what `matmul`, `elementwise`, `reduce`, `softmax` or `fused` returns; a `Result`
-            for the first, a `GroupResult` for the others, where ``search``, ``cache``, ``remote``,
-            ``objective`` and ``database`` are of no effect so far.
+            for the first, a `GroupResult` for the others, of which all ways that the model lists
+            are candidates, and which are measured here: no ``search`` and no ``remote``.
         target: "host", a profile's name, the path of a profile file, or a Profile. A kernel for a
             machine whose vector instructions this one lacks is compiled from the model's pick, and
             not run; any other is measured here.
@@ -90,19 +90,21 @@ def tune(
         WorkloadError, OptionError, ProfileError: an argument that cannot be used, named.
         BuildError, VerificationError, WorkerError: no plan led to a kernel that works.
     """
-    if isinstance(workload, (Fused, Map)):
-        from anatune.group import tune_group
-
-        return tune_group(workload, target, budget=budget, threads=threads, progress=progress)
-    workload = matmul_only(workload)
     limit, find = Budget.parse(budget), find_search(search)
+    if joint.is_joint(workload):
+        ways.check_search(search)
+        why = f"remote = {remote!r}: is for single matrix products; others are measured here: "
+        require(remote is None, f"{why}leave it out", OptionError)
+        find = ways.search
+    else:
+        workload = matmul_only(workload)
     model.check_objective(objective)
     require(cache in (WARM, COLD), f"cache = {cache!r}: {WARM!r} or {COLD!r}", OptionError)
     store = open_store(database)
     elsewhere = None if remote is None else Remote.parse(remote)
     profile = cpu_only(target, progress)
     here = target == HOST or _runs_here(profile)
-    if workload.dims:
+    if getattr(workload, "dims", ()):
         unmoved = search == "shortlist" and cache == WARM and remote is None
         require(unmoved, "search, cache, remote: nothing is measured of a workload with dims",
                 OptionError)
@@ -120,7 +122,7 @@ def tune(
         cache=cache,
     )
     journal = Journal(store, kernels, this, objective, search)
-    verdict = journal.verdict if journal.answers(limit) else None
+    verdict = journal.verdict if journal.answers(_at_most(limit, profile, this)) else None
     if verdict is not None:
         kept = kernels.get(verdict.plan)
         if kept is not None or not here:
@@ -143,7 +145,7 @@ def tune(
                 race = Race(
                     runner, allowed, tell=progress, journal=note, alone=alone,
                     seen=journal.seen, spent_s=journal.spent_s,
-                    least_s=peak_seconds(profile, workload, this.threads),
+                    least_s=_least_s(profile, this),
                 )  # fmt: skip
                 chosen = _raced(race, find, journal, limit, profile, this, objective)
                 seen = race.measured
@@ -164,7 +166,7 @@ def _raced(
     """Measure until the budget is spent, and write down how it ended, also where it was ended."""
 
     def cost(entry: Entry, seconds: float) -> float:
-        if entry.predicted is None or not isinstance(entry.plan, GemmPlan):
+        if entry.predicted is None:
             return seconds
         return model.measured_cost((entry.plan, entry.predicted), seconds, objective)
 
@@ -185,8 +187,25 @@ def _raced(
 
 def _picks(profile: Profile, this: Pass, objective: str) -> list[Entry]:
     """The model's first choices."""
+    if joint.is_joint(this.workload):
+        listed = joint.rank(profile, this.workload, this.threads, objective)
+        return [Entry(*pick) for pick in listed[:FALL_BACK]]
     ranked = model.best(profile, this.workload, this.threads, objective)
     return [Entry(*pick) for pick in model.shortlist(ranked, FALL_BACK)]
+
+
+def _at_most(limit: Budget, profile: Profile, this: Pass) -> Budget:
+    """No more candidates than there are, where these can be counted in milliseconds."""
+    if not joint.is_joint(this.workload):
+        return limit
+    there_are = len(joint.rank(profile, this.workload, this.threads))
+    return replace(limit, candidates=min(limit.candidates, there_are))
+
+
+def _least_s(profile: Profile, this: Pass) -> float:
+    if joint.is_joint(this.workload):
+        return 0.0
+    return peak_seconds(profile, this.workload, this.threads)
 
 
 def _verified(
@@ -234,10 +253,17 @@ def _result(
     seen: Sequence[tuple[Entry, Measurement]],
     chosen: Entry,
     library: Path | None,
-) -> Result:
-    candidates = [Candidate(i, e.plan, e.predicted, m) for i, (e, m) in enumerate(seen, 1)]
+) -> Result | GroupResult:
     place = [entry for entry, _ in seen].index(chosen)
-    return Result(profile, None if library is None else Code.of(library), candidates, place)
+    code = None if library is None else Code.of(library)
+    if not joint.is_joint(chosen.plan.workload):
+        candidates = [Candidate(i, e.plan, e.predicted, m) for i, (e, m) in enumerate(seen, 1)]
+        return Result(profile, code, candidates, place)
+    # Anew: a record keeps of an estimate what all estimates have.
+    candidates = [
+        Candidate(i, e.plan, joint.predict(profile, e.plan), m) for i, (e, m) in enumerate(seen, 1)
+    ]
+    return GroupResult(profile, code, candidates, place)
 
 
 def _runs_here(profile: Profile) -> bool:

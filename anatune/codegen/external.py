@@ -21,8 +21,9 @@ from anatune.codegen.target import tvm_target
 from anatune.codegen.vectors import INDEX, index
 from anatune.errors import BuildError, CacheError, require
 from anatune.hwprofile.kept import CACHE_ENVIRONMENT, cache_folder
-from anatune.plan import CodeTarget, DynamicPlan, ExternalKernel, Plan
+from anatune.plan import CodeTarget, DynamicPlan, ExternalKernel
 from anatune.plan.fusion import FusionPlan
+from anatune.plan.read import AnyPlan
 
 SUFFIX = {"object": ".o", "llvm": ".ll"}
 """Ends of names of kept code, by its form."""
@@ -79,7 +80,7 @@ def _folder() -> Path:
     return cache_folder() / "micro_kernels"
 
 
-def linked_with(plan: Plan | FusionPlan) -> tuple[Path, ...]:
+def linked_with(plan: AnyPlan) -> tuple[Path, ...]:
     """Objects that the code of ``plan`` must be linked with, each once."""
     parts: tuple[Any, ...] = (plan,)
     if isinstance(plan, DynamicPlan):

@@ -20,6 +20,7 @@ from anatune.codegen.vectors import index
 from anatune.plan import GemmPlan
 from anatune.plan.fusion import Decision, FusionPlan, Member
 from anatune.plan.maps import MapPlan
+from anatune.workload.fused import Fused
 
 Buffers = list[dict[str, Any]]
 """Of each member: its operands by name, and its result."""
@@ -40,6 +41,15 @@ def lower_fusion(plan: FusionPlan) -> dict[str, tirx.PrimFunc]:
                 else:
                     _one_region(plan, buffers)
     return {ENTRY: builder.get()}
+
+
+def lower_map(plan: MapPlan) -> dict[str, tirx.PrimFunc]:
+    """``main(inputs, result)`` by name."""
+    single = Fused((plan.workload,))
+    members = (Member(plan=plan),)
+    return lower_fusion(
+        FusionPlan(workload=single, decision=Decision.ONE_BY_ONE, members=members)
+    )
 
 
 def _arguments(plan: FusionPlan) -> Buffers:

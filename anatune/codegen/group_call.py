@@ -3,14 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from anatune.codegen.call import ENTRY, OVERLAP
 from anatune.codegen.operands import Slot, like, overlapping
 from anatune.errors import OperandError, require
-from anatune.workload.fused import Fused
+from anatune.workload import Tensor
+
+Named = tuple[tuple[str, Tensor], ...]
+
+
+class Called(Protocol):
+    """What calling a kernel asks of the workload that it computes."""
+
+    @property
+    def arguments(self) -> Named:
+        """What a call takes, in order, by the names that errors say."""
+        ...
+
+    @property
+    def results(self) -> Named:
+        """What a call gives back, likewise."""
+        ...
+
+    @property
+    def one_result(self) -> bool:
+        """Whether the result comes back by itself; else results are a tuple."""
+        ...
 
 
 class GroupCall:
@@ -18,22 +39,14 @@ class GroupCall:
 
     Args:
         workload: what the kernel computes.
-        single: there is but one workload; its result comes back by itself.
         function: gives the compiled function of a name; asked at the first call.
     """
 
-    def __init__(self, workload: Fused, single: bool, function: Callable[[str], Any]) -> None:
-        self._single, self._function = single, function
+    def __init__(self, workload: Called, function: Callable[[str], Any]) -> None:
+        self._single, self._function = workload.one_result, function
         self._main: Any = None
-        # Numbered where there are several, so that errors say whose operand they are about.
-        self._slots = [
-            Slot(name if single else f"{name} of workload {number}", tensor)
-            for number, name, tensor in workload.inputs()
-        ]
-        self._outs = [
-            Slot("out" if single else f"out[{number}]", member.output, written=True)
-            for number, member in enumerate(workload.members)
-        ]
+        self._slots = [Slot(name, tensor) for name, tensor in workload.arguments]
+        self._outs = [Slot(name, tensor, written=True) for name, tensor in workload.results]
 
     def __call__(self, *operands: Any, out: Any = None) -> Any:
         """The results for the given operands, those of each workload in order.

@@ -4,28 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import statistics
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import tvm_ffi
 
-from anatune.codegen.library import load_module, load_runtime
+from anatune.codegen.call import ENTRY
 from anatune.codegen.operands import Slot
 from anatune.errors import VerificationError
 from anatune.measure import verify
-from anatune.measure.bench import time_batches
-from anatune.measure.calibrate import calls_of_batch
+from anatune.measure.bench import MOVED_BYTES, Timer, copied
+from anatune.measure.flush import Flush
 from anatune.measure.inputs import UNTOUCHED, operands, untouched
-from anatune.measure.pinning import pin_threads
-from anatune.workload import Matmul
+from anatune.measure.runner import Loadable
+from anatune.workload import Matmul, Tensor
 from anatune.workload.dtypes import INTEGER_RANGE, is_float, numpy_dtype
 from anatune.workload.fused import Fused, Workload
 from anatune.workload.maps import FOLDS, Map
 from anatune.workload.maps_reference import map_range
-
-SAMPLES = 5
-"""Batches of a round; their median is the sample."""
 
 LARGEST_DRAWN = 4.0
 """Floats are drawn between this and its negative: functions such as exp differ there, and their
@@ -37,51 +33,50 @@ CHECKED_ELEMENTS = 1 << 19
 LARGEST_DRAWN_INTEGER = 100
 
 
-class GroupBench:
-    """Kernels of one `Fused`, with the operands that they share."""
+class GroupBench(Timer):
+    """Kernels of workloads that are computed together, with the operands that they share."""
 
-    def __init__(self, workload: Fused) -> None:
-        load_runtime()
-        self.workload = workload
-        self.inputs = [drawn(member, seed) for seed, member in enumerate(workload.members)]
-        if workload.same_a:
-            for mine in self.inputs[1:]:
-                mine["a"] = self.inputs[0]["a"]
-        self.outputs = [_room(member) for member in workload.members]
-        self._modules: dict[str, Any] = {}
+    def __init__(self, workload: Fused | Map, flush: Flush | None = None) -> None:
+        super().__init__(flush)
+        self.workload = Fused((workload,)) if isinstance(workload, Map) else workload
+        members = self.workload.members
+        self.inputs = [drawn(member, seed) for seed, member in enumerate(members)]
+        self._share_a()
+        self.outputs = [_room(member) for member in members]
 
-    def check(self, path: str) -> str:
+    def check(self, kernel: Loadable) -> str:
         """Run a kernel once and compare; "" or what is wrong with its result."""
-        module, arguments = self._ready(path)
+        module, arguments = self._ready(kernel)
         for array in self.outputs:
             array.base.fill(UNTOUCHED)  # type: ignore[union-attr]
-        module["main"](*arguments)
-        for number, member in enumerate(self.workload.members):
+        module[ENTRY](*arguments)
+        members = self.workload.members
+        for number, member in enumerate(members):
             try:
                 check_member(member, self.inputs[number], self.outputs[number])
             except VerificationError as error:
-                return f"workload {number}: {error}"
+                return f"workload {number}: {error}" if len(members) > 1 else str(error)
         return ""
 
-    def calls(self, path: str, batch_s: float) -> int:
-        """Calls that make a batch of about ``batch_s``."""
-        return calls_of_batch(lambda calls: self.sample(path, calls), batch_s, False)
-
-    def sample(self, path: str, calls: int) -> float:
-        """Seconds per call: the median of `SAMPLES` batches of ``calls``."""
-        module, arguments = self._ready(path)
-        module["main"](*arguments)  # which starts the pool's threads
-        pin_threads()
-        batches = time_batches(module, arguments, calls=calls, batches=SAMPLES)
-        return statistics.median(batches)
-
-    def _ready(self, path: str) -> tuple[Any, list[Any]]:
-        if path not in self._modules:
-            self._modules[path] = load_module(path)
+    def _arguments(self, module: Any, packed: Tensor | None) -> Sequence[np.ndarray]:
+        self._move()
         w = self.workload
-        arrays = [Slot(name, t).take(self.inputs[k][name]) for k, name, t in w.inputs()]
-        arrays += [Slot("out", m.output).take(c) for m, c in zip(w.members, self.outputs)]
-        return self._modules[path], [tvm_ffi.from_dlpack(array) for array in arrays]
+        given = [Slot(name, t).take(self.inputs[k][name]) for k, name, t in w.inputs()]
+        return [*given, *(Slot("out", m.output).take(c) for m, c in zip(w.members, self.outputs))]
+
+    def _move(self) -> None:
+        """As `Bench` does, and for its reasons."""
+        if sum(x.nbytes for mine in self.inputs for x in mine.values()) <= MOVED_BYTES:
+            self.inputs = [
+                {name: copied(member.operands[name], x) for name, x in mine.items()}
+                for member, mine in zip(self.workload.members, self.inputs)
+            ]
+            self._share_a()
+
+    def _share_a(self) -> None:
+        if self.workload.same_a:
+            for mine in self.inputs[1:]:
+                mine["a"] = self.inputs[0]["a"]
 
 
 def drawn(workload: Workload, seed: int) -> dict[str, np.ndarray]:

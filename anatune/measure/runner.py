@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from anatune.codegen.operands import packed_b
 from anatune.errors import WorkerError
@@ -14,7 +14,6 @@ from anatune.measure.flush import Flush
 from anatune.measure.nursery import Cell, Nursery
 from anatune.measure.outcome import Measurement, Outcome
 from anatune.measure.worker import HUNG, Worker, WorkerFailure
-from anatune.plan import Plan
 from anatune.workload import Matmul, Tensor
 
 START_S = 30.0
@@ -22,6 +21,9 @@ START_S = 30.0
 
 HANG_FACTOR = 100.0
 """A kernel that takes this many times its predicted time, on top of `START_S`, is taken to hang."""
+
+BENCH, GROUP_BENCH = "anatune.measure.bench:Bench", "anatune.measure.group_bench:GroupBench"
+"""What the process serves that runs kernels: of a product, and of anything else."""
 
 Loadable = tuple[str, Tensor | None]
 """File of a kernel, and its B packed ahead of time, None where it takes B as it is."""
@@ -72,18 +74,18 @@ class LocalRunner:
 
     def __init__(
         self,
-        workload: Matmul,
+        workload: Any,
         threads: int,
         builder: Builder,
         flush: Flush | None = None,
         memory_bytes: float | None = None,
         start_s: float = START_S,
     ) -> None:
-        factory = "anatune.measure.bench:Bench"
+        factory = BENCH if isinstance(workload, Matmul) else GROUP_BENCH
         self._nursery = Nursery(factory, (workload, flush), threads, memory_bytes)
         self._builder, self._start_s = builder, start_s
-        self._cells: dict[Plan, tuple[Cell | Worker, Loadable]] = {}
-        self._paces: dict[Plan, tuple[Cell | Worker, Loadable]] = {}
+        self._cells: dict[Any, tuple[Cell | Worker, Loadable]] = {}
+        self._paces: dict[Any, tuple[Cell | Worker, Loadable]] = {}
 
     def __enter__(self) -> LocalRunner:
         self._nursery.__enter__()

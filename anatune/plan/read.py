@@ -8,10 +8,16 @@ from anatune.errors import IllegalPlan
 from anatune.plan.dynamic import DynamicPlan
 from anatune.plan.fusion import FusionPlan
 from anatune.plan.gemm import GemmPlan
+from anatune.plan.maps import MapPlan
 from anatune.plan.schedule import SchedulePlan
 
 Plan = GemmPlan | SchedulePlan | DynamicPlan
-"""Whatever a kernel can be built from."""
+"""Whatever a product's kernel can be built from."""
+
+JointPlan = MapPlan | FusionPlan
+"""The same of what is no single product."""
+
+AnyPlan = Plan | JointPlan
 
 _KINDS: dict[str, type[GemmPlan] | type[SchedulePlan] | type[DynamicPlan]] = {
     "gemm": GemmPlan,
@@ -20,13 +26,20 @@ _KINDS: dict[str, type[GemmPlan] | type[SchedulePlan] | type[DynamicPlan]] = {
 }
 
 
-def read_any(text: str) -> Plan | FusionPlan:
-    """`read_plan`, which also reads plans of several workloads together."""
+_JOINT_KINDS: dict[str, type[MapPlan] | type[FusionPlan]] = {
+    "map": MapPlan,
+    "fusion": FusionPlan,
+}
+"""Plans of what is no single product; a kind that joins them is read wherever plans are."""
+
+
+def read_any(text: str) -> AnyPlan:
+    """`read_plan`, which also reads plans of what is no single product."""
     try:
-        fusion = json.loads(text)["kind"] == "fusion"
+        joint = _JOINT_KINDS.get(json.loads(text)["kind"])
     except (ValueError, RecursionError, KeyError, TypeError):
-        fusion = False  # the other reader says what is wrong
-    return FusionPlan.from_json(text) if fusion else read_plan(text)
+        joint = None  # the other reader says what is wrong
+    return read_plan(text) if joint is None else joint.from_json(text)
 
 
 def read_plan(text: str) -> Plan:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from anatune.errors import WorkloadError, require
 from anatune.workload.maps import Map
@@ -27,6 +27,9 @@ class Fused:
 
     members: tuple[Workload, ...]
     same_a: bool = False
+
+    one_result: ClassVar[bool] = False
+    """A call gives back a tuple, also of one."""
 
     def __post_init__(self) -> None:
         count = len(self.members)
@@ -63,6 +66,17 @@ class Fused:
             for name, tensor in member.operands.items():
                 if not (self.same_a and number and name == "a"):
                     yield number, name, tensor
+
+    @property
+    def arguments(self) -> tuple[tuple[str, Tensor], ...]:
+        """What a call takes, in order, by the names that errors say."""
+        named = ((f"{name} of workload {number}", t) for number, name, t in self.inputs())
+        return tuple(named)
+
+    @property
+    def results(self) -> tuple[tuple[str, Tensor], ...]:
+        """What a call gives back, likewise."""
+        return tuple((f"out[{k}]", member.output) for k, member in enumerate(self.members))
 
     @property
     def flops(self) -> int:
