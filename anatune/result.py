@@ -150,8 +150,8 @@ class Result(Compiled, Raced, CheckedCall):
         return bound
 
     @property
-    def workload(self) -> Matmul:  # type: ignore[override]
-        return self._chosen.plan.workload
+    def workload(self) -> Matmul:
+        return self._chosen.plan.workload  # type: ignore[no-any-return]
 
     @property
     def packed_ahead(self) -> PackedAhead | None:
