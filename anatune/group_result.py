@@ -22,8 +22,8 @@ class GroupResult(Compiled, Raced, GroupCall):
 
     Attributes:
         workload, profile: what was tuned, and for which machine.
-        plan: a frozen value with ``to_json``: a `MapPlan`, or of `fused` a `FusionPlan`, whose
-            ``decision`` says what it came to.
+        plan: a frozen value with ``to_json``: a `MapPlan`; of `fused` a `FusionPlan`; where
+            workloads read each other's results a `GroupPlan`.
         predicted: the model's `Estimate` of that plan.
         measured: its `Timing`, or None where nothing was measured (``budget=0``, other machines).
         candidates: the ways that were considered, the model's pick first.
@@ -52,10 +52,5 @@ class GroupResult(Compiled, Raced, GroupCall):
         for c in self.candidates:
             seconds = c.seconds
             said = TIME.show(seconds) if seconds else c.measurement.note or "nothing"
-            lines.append(f"  {c.rank}. {self._way(c.plan)}: {said}")
+            lines.append(f"  {c.rank}. {c.plan.decided}: {said}")
         return "\n".join(lines)
-
-    @staticmethod
-    def _way(plan: Any) -> str:
-        decision = getattr(plan, "decision", None)
-        return str(plan) if decision is None else decision.value.replace("_", " ")

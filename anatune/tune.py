@@ -8,12 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from anatune.codegen.library import Code
 from anatune.errors import AnatuneError, OptionError, require
 from anatune.family import tune_family
 from anatune.hwprofile import Profile
-from anatune.group_result import GroupResult
-from anatune.machine import HOST, cpu_only, matmul_only
+from anatune.kinds import Asked, kind_of
+from anatune.machine import HOST, cpu_only
 from anatune.measure.alone import alone
 from anatune.measure.budget import Budget
 from anatune.measure.builder import Builder
@@ -26,16 +25,10 @@ from anatune.measure.race import Race
 from anatune.measure.runner import LocalRunner, Runner
 from anatune.measure.tracker import Remote
 from anatune.model import candidates as model
-from anatune.model import joint
-from anatune.model.estimate import peak_seconds
 from anatune.plan import CodeTarget
 from anatune.records import Effort, Journal, Kernels, Origin, Pass, ProfileId, open_store
 from anatune.records.record import COLD, WARM
-from anatune.result import Candidate, Result
-from anatune.search import Search, find_search, ways
-
-FALL_BACK = 3
-"""Plans that a model-only run tries before it gives up; the first one is expected to do."""
+from anatune.search import Search
 
 MEMORY_SHARE = 0.8
 """Share of the free memory that one candidate may take; the rest keeps the machine alive."""
@@ -66,9 +59,10 @@ def tune(
     was interrupted, by Ctrl-C or a kill, goes on where it stopped; one with a larger budget too.
 
     Args:
-        workload: what `matmul`, `elementwise`, `reduce`, `softmax` or `fused` returns; a `Result`
-            for the first, a `GroupResult` for the others, of which all ways that the model lists
-            are candidates, and which are measured here: no ``search`` and no ``remote``.
+        workload: what `matmul`, `elementwise`, `reduce`, `softmax`, `fused`, `group` or `chain`
+            returns; a `Result` for the first, a `GroupResult` for the others, of which all ways
+            that the model lists are candidates, and which are measured here: no ``search`` and no
+            ``remote``.
         target: "host", a profile's name, the path of a profile file, or a Profile. A kernel for a
             machine whose vector instructions this one lacks is compiled from the model's pick, and
             not run; any other is measured here.
@@ -90,14 +84,7 @@ def tune(
         WorkloadError, OptionError, ProfileError: an argument that cannot be used, named.
         BuildError, VerificationError, WorkerError: no plan led to a kernel that works.
     """
-    limit, find = Budget.parse(budget), find_search(search)
-    if joint.is_joint(workload):
-        ways.check_search(search)
-        why = f"remote = {remote!r}: is for single matrix products; others are measured here: "
-        require(remote is None, f"{why}leave it out", OptionError)
-        find = ways.search
-    else:
-        workload = matmul_only(workload)
+    limit, kind = Budget.parse(budget), kind_of(workload, search, remote)
     model.check_objective(objective)
     require(cache in (WARM, COLD), f"cache = {cache!r}: {WARM!r} or {COLD!r}", OptionError)
     store = open_store(database)
@@ -121,21 +108,22 @@ def tune(
         origin=Origin.here(remote or ""),
         cache=cache,
     )
+    asked = Asked(profile, workload, this.threads, objective)
     journal = Journal(store, kernels, this, objective, search)
-    verdict = journal.verdict if journal.answers(_at_most(limit, profile, this)) else None
+    verdict = journal.verdict if journal.answers(kind.within(limit, asked)) else None
     if verdict is not None:
         kept = kernels.get(verdict.plan)
         if kept is not None or not here:
-            return _result(profile, journal.seen, verdict.entry, kept)
+            return kind.result(asked, journal.seen, verdict.entry, kept)
     with Builder(processors(), kernels, _memory_bytes()) as builder:
         builder.warm_up()
         if not here and elsewhere is None:
-            pick = _picks(profile, this, objective)[0]
-            return _result(profile, [_compiled(builder, pick)], pick, None)
+            pick = kind.picks(asked)[0]
+            return kind.result(asked, [_compiled(builder, pick)], pick, None)
         require_memory(workload)
         with _runner(this, profile, builder, elsewhere) as runner:
             if not limit.candidates:
-                seen, chosen = _verified(runner, _picks(profile, this, objective), progress)
+                seen, chosen = _verified(runner, kind.picks(asked), progress)
             else:
 
                 def note(entry: Entry, found: Measurement) -> None:
@@ -145,35 +133,30 @@ def tune(
                 race = Race(
                     runner, allowed, tell=progress, journal=note, alone=alone,
                     seen=journal.seen, spent_s=journal.spent_s,
-                    least_s=_least_s(profile, this),
+                    least_s=kind.least_s(asked),
                 )  # fmt: skip
-                chosen = _raced(race, find, journal, limit, profile, this, objective)
+                chosen = _raced(race, kind.find, journal, limit, asked)
                 seen = race.measured
             if chosen is None:
                 raise _why_none(seen)
-            return _result(profile, seen, chosen, builder.path(chosen.plan) if here else None)
+            library = builder.path(chosen.plan) if here else None
+            return kind.result(asked, seen, chosen, library)
 
 
 def _raced(
-    race: Race,
-    find: Search,
-    journal: Journal,
-    limit: Budget,
-    profile: Profile,
-    this: Pass,
-    objective: str,
+    race: Race, find: Search, journal: Journal, limit: Budget, asked: Asked
 ) -> Entry | None:
     """Measure until the budget is spent, and write down how it ended, also where it was ended."""
 
     def cost(entry: Entry, seconds: float) -> float:
         if entry.predicted is None:
             return seconds
-        return model.measured_cost((entry.plan, entry.predicted), seconds, objective)
+        return model.measured_cost((entry.plan, entry.predicted), seconds, asked.objective)
 
     complete = False
     chosen = None
     try:
-        find(race, profile, this.workload, this.threads, objective)
+        find(race, asked.profile, asked.workload, asked.threads, asked.objective)
         chosen = race.finish(cost)
         complete = True
     finally:
@@ -183,29 +166,6 @@ def _raced(
             found, rank = dict(race.measured)[best], race.rank(best)
             journal.decided(best, found, rank, limit, spent, complete)
     return chosen
-
-
-def _picks(profile: Profile, this: Pass, objective: str) -> list[Entry]:
-    """The model's first choices."""
-    if joint.is_joint(this.workload):
-        listed = joint.rank(profile, this.workload, this.threads, objective)
-        return [Entry(*pick) for pick in listed[:FALL_BACK]]
-    ranked = model.best(profile, this.workload, this.threads, objective)
-    return [Entry(*pick) for pick in model.shortlist(ranked, FALL_BACK)]
-
-
-def _at_most(limit: Budget, profile: Profile, this: Pass) -> Budget:
-    """No more candidates than there are, where these can be counted in milliseconds."""
-    if not joint.is_joint(this.workload):
-        return limit
-    there_are = len(joint.rank(profile, this.workload, this.threads))
-    return replace(limit, candidates=min(limit.candidates, there_are))
-
-
-def _least_s(profile: Profile, this: Pass) -> float:
-    if joint.is_joint(this.workload):
-        return 0.0
-    return peak_seconds(profile, this.workload, this.threads)
 
 
 def _verified(
@@ -246,24 +206,6 @@ def _runner(
 def _memory_bytes() -> float | None:
     free = available_bytes()
     return None if free is None else MEMORY_SHARE * free
-
-
-def _result(
-    profile: Profile,
-    seen: Sequence[tuple[Entry, Measurement]],
-    chosen: Entry,
-    library: Path | None,
-) -> Result | GroupResult:
-    place = [entry for entry, _ in seen].index(chosen)
-    code = None if library is None else Code.of(library)
-    if not joint.is_joint(chosen.plan.workload):
-        candidates = [Candidate(i, e.plan, e.predicted, m) for i, (e, m) in enumerate(seen, 1)]
-        return Result(profile, code, candidates, place)
-    # Anew: a record keeps of an estimate what all estimates have.
-    candidates = [
-        Candidate(i, e.plan, joint.predict(profile, e.plan), m) for i, (e, m) in enumerate(seen, 1)
-    ]
-    return GroupResult(profile, code, candidates, place)
 
 
 def _runs_here(profile: Profile) -> bool:

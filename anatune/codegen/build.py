@@ -18,6 +18,7 @@ from tvm import tirx
 from anatune.codegen.dynamic import lower_dynamic
 from anatune.codegen.fusion import lower_fusion, lower_map
 from anatune.codegen.gemm import lower_gemm
+from anatune.codegen.groups import lower_group
 from anatune.codegen.call import ENTRY
 from anatune.codegen.external import linked_with
 from anatune.codegen.library import PLAN_SYMBOL, Code
@@ -27,6 +28,7 @@ from anatune.codegen.target import tvm_target
 from anatune.errors import BuildError, OptionError, last_line, require
 from anatune.plan import DynamicPlan, GemmPlan, SchedulePlan
 from anatune.plan.fusion import FusionPlan
+from anatune.plan.group import GroupPlan
 from anatune.plan.maps import MapPlan
 from anatune.plan.read import AnyPlan
 
@@ -120,6 +122,7 @@ _LOWERED_BY: dict[type, Callable[[Any], dict[str, tirx.PrimFunc]]] = {
     DynamicPlan: lower_dynamic,
     MapPlan: lower_map,
     FusionPlan: lower_fusion,
+    GroupPlan: lower_group,
 }
 
 

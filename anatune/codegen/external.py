@@ -23,6 +23,7 @@ from anatune.errors import BuildError, CacheError, require
 from anatune.hwprofile.kept import CACHE_ENVIRONMENT, cache_folder
 from anatune.plan import CodeTarget, DynamicPlan, ExternalKernel
 from anatune.plan.fusion import FusionPlan
+from anatune.plan.group import GroupPlan
 from anatune.plan.read import AnyPlan
 
 SUFFIX = {"object": ".o", "llvm": ".ll"}
@@ -85,8 +86,8 @@ def linked_with(plan: AnyPlan) -> tuple[Path, ...]:
     parts: tuple[Any, ...] = (plan,)
     if isinstance(plan, DynamicPlan):
         parts = plan.variants
-    elif isinstance(plan, FusionPlan):
-        parts = tuple(member.plan for member in plan.members)
+    elif isinstance(plan, FusionPlan | GroupPlan):
+        parts = plan.plans
     kernels = filter(None, (getattr(part, "micro_kernel", None) for part in parts))
     return tuple(dict.fromkeys(file for kernel in kernels for file in objects_of(kernel)))
 

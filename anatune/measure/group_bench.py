@@ -15,11 +15,13 @@ from anatune.errors import VerificationError
 from anatune.measure import verify
 from anatune.measure.bench import MOVED_BYTES, Timer, copied
 from anatune.measure.flush import Flush
+from anatune.measure.group_reference import check_group
 from anatune.measure.inputs import UNTOUCHED, operands, untouched
 from anatune.measure.runner import Loadable
 from anatune.workload import Matmul, Tensor
 from anatune.workload.dtypes import INTEGER_RANGE, is_float, numpy_dtype
 from anatune.workload.fused import Fused, Workload
+from anatune.workload.group import Group
 from anatune.workload.maps import FOLDS, Map
 from anatune.workload.maps_reference import map_range
 
@@ -77,6 +79,58 @@ class GroupBench(Timer):
         if self.workload.same_a:
             for mine in self.inputs[1:]:
                 mine["a"] = self.inputs[0]["a"]
+
+
+class DependentBench(Timer):
+    """Kernels of one `Group`, with its inputs."""
+
+    def __init__(self, workload: Group, flush: Flush | None = None) -> None:
+        super().__init__(flush)
+        self.workload = workload
+        self.inputs = drawn_inputs(workload)
+        self.outputs = {name: Slot(name, t).new() for name, t in workload.results.items()}
+
+    def check(self, kernel: Loadable) -> str:
+        """Run a kernel once and compare; "" or what is wrong with its result."""
+        module, arguments = self._ready(kernel)
+        for array in self.outputs.values():
+            array.base.fill(UNTOUCHED)  # type: ignore[union-attr]
+        module[ENTRY](*arguments)
+        try:
+            check_group(self.workload, self.inputs, self.outputs)
+        except VerificationError as error:
+            return str(error)
+        return ""
+
+    def _arguments(self, module: Any, packed: Tensor | None) -> Sequence[np.ndarray]:
+        tensors = self.workload.inputs
+        if sum(array.nbytes for array in self.inputs.values()) <= MOVED_BYTES:
+            self.inputs = {name: copied(tensors[name], x) for name, x in self.inputs.items()}
+        arrays = {**self.inputs, **self.outputs}
+        tensors = {**tensors, **self.workload.results}
+        return [Slot(name, tensor).take(arrays[name]) for name, tensor in tensors.items()]
+
+
+def drawn_inputs(workload: Group) -> dict[str, np.ndarray]:
+    """Random inputs by name: as the step draws them that reads them first.
+
+    Floats that are multiplied as B are made smaller, so that sums are about as large as rows of A:
+    results would grow from step to step, and functions of them be flat.
+    """
+    inputs: dict[str, np.ndarray] = {}
+    for seed, step in enumerate(workload.steps):
+        if not any(source in workload.inputs for source in step.reads):
+            continue
+        mine = drawn(step.workload, seed)
+        for operand, source in step.sources:
+            if source not in workload.inputs or source in inputs:
+                continue
+            array = mine[operand]
+            if operand == "b" and is_float(array.dtype.name):
+                assert isinstance(step.workload, Matmul)
+                array *= np.array(step.workload.k**-0.5, array.dtype)
+            inputs[source] = array
+    return {name: inputs[name] for name in workload.inputs}
 
 
 def drawn(workload: Workload, seed: int) -> dict[str, np.ndarray]:

@@ -49,7 +49,7 @@ def needed_bytes(workload: Any) -> int:
 def _tensors(workload: Any) -> list[Tensor]:
     if isinstance(workload, Matmul):
         return [workload.output, *workload.operands.values()]
-    return [tensor for _, tensor in (*workload.arguments, *workload.results)]
+    return [*workload.arguments.values(), *workload.results.values()]
 
 
 def require_memory(workload: Any) -> None:

@@ -15,6 +15,9 @@ from anatune.measure.nursery import Cell, Nursery
 from anatune.measure.outcome import Measurement, Outcome
 from anatune.measure.worker import HUNG, Worker, WorkerFailure
 from anatune.workload import Matmul, Tensor
+from anatune.workload.fused import Fused
+from anatune.workload.group import Group
+from anatune.workload.maps import Map
 
 START_S = 30.0
 """Time in which a worker must have started and made its operands, seconds."""
@@ -22,8 +25,13 @@ START_S = 30.0
 HANG_FACTOR = 100.0
 """A kernel that takes this many times its predicted time, on top of `START_S`, is taken to hang."""
 
-BENCH, GROUP_BENCH = "anatune.measure.bench:Bench", "anatune.measure.group_bench:GroupBench"
-"""What the process serves that runs kernels: of a product, and of anything else."""
+BENCHES: dict[type, str] = {
+    Matmul: "anatune.measure.bench:Bench",
+    Map: "anatune.measure.group_bench:GroupBench",
+    Fused: "anatune.measure.group_bench:GroupBench",
+    Group: "anatune.measure.group_bench:DependentBench",
+}
+"""What the process serves that runs kernels, by what these compute."""
 
 Loadable = tuple[str, Tensor | None]
 """File of a kernel, and its B packed ahead of time, None where it takes B as it is."""
@@ -81,7 +89,7 @@ class LocalRunner:
         memory_bytes: float | None = None,
         start_s: float = START_S,
     ) -> None:
-        factory = BENCH if isinstance(workload, Matmul) else GROUP_BENCH
+        factory = BENCHES[type(workload)]
         self._nursery = Nursery(factory, (workload, flush), threads, memory_bytes)
         self._builder, self._start_s = builder, start_s
         self._cells: dict[Any, tuple[Cell | Worker, Loadable]] = {}

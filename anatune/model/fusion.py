@@ -110,7 +110,8 @@ def _sharing(plan: FusionPlan, number: int) -> int:
 
 def _one_by_one(profile: Profile, workload: Fused, threads: int) -> FusionPlan:
     """Each member by its own best plan, with a parallel region of its own."""
-    plans = [_best(profile, one, threads, workload.operand_bytes) for one in workload.members]
+    size = workload.operand_bytes
+    plans = [best_member(profile, one, threads, size)[0] for one in workload.members]
     members = tuple(
         Member(plan=plan, along="m" if isinstance(plan, GemmPlan) else "") for plan in plans
     )
@@ -120,7 +121,7 @@ def _one_by_one(profile: Profile, workload: Fused, threads: int) -> FusionPlan:
 def _in_turn(profile: Profile, plan: FusionPlan) -> FusionEstimate:
     parts, cycles, seconds = [], 0.0, 0.0
     for one in (member.plan for member in plan.members):
-        estimate = _alone(profile, one, plan.workload.operand_bytes)
+        estimate = predict_member(profile, one, plan.workload.operand_bytes)
         parts.append((estimate, one.threads, 1.0))
         cycles, seconds = cycles + estimate.cycles, seconds + estimate.seconds
     members = [(estimate.cycles * threads, estimate.bound) for estimate, threads, _ in parts]
@@ -200,23 +201,24 @@ def _plan(
     return FusionPlan(workload=workload, decision=decision, members=members, shares=shares)
 
 
-def _best(
+def best_member(
     profile: Profile, one: Workload, threads: int, working_bytes: float
-) -> GemmPlan | MapPlan:
+) -> tuple[GemmPlan | MapPlan, Estimate]:
+    """The plan of a workload by itself, while ``working_bytes`` are in use around it."""
     if isinstance(one, Map):
-        return best_map(profile, one, threads, working_bytes)[0]
+        return best_map(profile, one, threads, working_bytes)
     return _best_product(profile, one, threads)
 
 
-def _alone(profile: Profile, plan: GemmPlan | MapPlan, working_bytes: float) -> Estimate:
+def predict_member(profile: Profile, plan: GemmPlan | MapPlan, working_bytes: float) -> Estimate:
     if isinstance(plan, MapPlan):
         return predict_map(profile, plan, working_bytes)
     return predict(profile, plan)
 
 
 @lru_cache(maxsize=64)
-def _best_product(profile: Profile, one: Matmul, threads: int) -> GemmPlan:
-    return candidates.best(profile, one, threads)[0][0]
+def _best_product(profile: Profile, one: Matmul, threads: int) -> tuple[GemmPlan, Estimate]:
+    return candidates.best(profile, one, threads)[0]
 
 
 def _planned(

@@ -14,11 +14,14 @@ from anatune.errors import WorkloadError, require
 from anatune.hwprofile.profile import Profile
 from anatune.model import candidates
 from anatune.model.explain_fusion import explain_fusion
+from anatune.model.explain_group import explain_group
 from anatune.model.explain_maps import explain_map
 from anatune.model.fusion import check_fusion, options, predict_fusion
+from anatune.model.groups import check_group_plan, predict_group, rank_groups
 from anatune.model.maps import check_map, predict_map, rank_maps
 from anatune.plan import Estimate
 from anatune.workload.fused import Fused
+from anatune.workload.group import Group
 from anatune.workload.maps import Map
 
 Way = tuple[Any, Estimate]
@@ -44,6 +47,7 @@ class _Model:
 _MODELS: dict[type, _Model] = {
     Map: _Model(rank_maps, predict_map, explain_map, check_map),
     Fused: _Model(options, predict_fusion, explain_fusion, check_fusion),
+    Group: _Model(rank_groups, predict_group, explain_group, check_group_plan),
 }
 """By the class of a workload, which is also that of its plans' ``workload``."""
 
@@ -82,6 +86,6 @@ def explain(profile: Profile, plan: Any, ways: Sequence[Way] = ()) -> str:
 
 
 def _model(workload: Any) -> _Model:
-    why = f"workload = {type(workload).__name__}: use elementwise, reduce, softmax or fused"
+    why = f"workload = {type(workload).__name__}: use elementwise, reduce, softmax, fused or group"
     require(is_joint(workload), why, WorkloadError)
     return _MODELS[type(workload)]

@@ -270,8 +270,10 @@ def _estimate_fields(estimate: Estimate | None) -> dict[str, Any] | None:
 
 
 def _estimate(fields: Any) -> Estimate | None:
+    """What all estimates have; nan for numbers that a kind of plan has no model of."""
     if fields is None:
         return None
+    fields = {name: math.nan if value is None else value for name, value in fields.items()}
     tables = {name: tuple((k, float(v)) for k, v in fields[name].items()) for name in _TABLES}
     estimate: Estimate = _build(Estimate, {**fields, **tables})
     return estimate

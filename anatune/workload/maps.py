@@ -109,14 +109,14 @@ class Map:
         return tuple(extents[d] for d in axes if self.rank == 2 or d == "n")
 
     @property
-    def arguments(self) -> tuple[tuple[str, Tensor], ...]:
+    def arguments(self) -> dict[str, Tensor]:
         """What a call takes, in order, by the names that errors say."""
-        return tuple(self.operands.items())
+        return self.operands
 
     @property
-    def results(self) -> tuple[tuple[str, Tensor], ...]:
+    def results(self) -> dict[str, Tensor]:
         """What a call gives back, likewise."""
-        return (("out", self.output),)
+        return {"out": self.output}
 
     @property
     def elements(self) -> int:
