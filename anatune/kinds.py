@@ -25,6 +25,10 @@ from anatune.search import Search, find_search, ways
 FALL_BACK = 3
 """Plans that a model-only run tries before it gives up; the first one is expected to do."""
 
+ALL_WAYS = Budget(seconds=20.0)
+"""The default pass over the ways of what is no single product: they are few, but code of many steps
+takes seconds to compile, and one that is not timed cannot win."""
+
 UNASKED = Measurement(Outcome.SKIPPED, note="outside the budget")
 
 Seen = Sequence[tuple[Entry, Measurement]]
@@ -44,6 +48,10 @@ class Kind(Protocol):
     """What differs."""
 
     find: Search
+
+    def budget(self, value: Any) -> Budget:
+        """What a user asked for. Raises OptionError for what is no budget."""
+        ...
 
     def picks(self, asked: Asked) -> list[Entry]:
         """The model's first choices."""
@@ -87,6 +95,9 @@ class Products:
     def __init__(self, find: Search) -> None:
         self.find = find
 
+    def budget(self, value: Any) -> Budget:
+        return Budget.parse(value)
+
     def picks(self, asked: Asked) -> list[Entry]:
         ranked = model.best(asked.profile, asked.workload, asked.threads, asked.objective)
         return [Entry(*pick) for pick in model.shortlist(ranked, FALL_BACK)]
@@ -107,7 +118,11 @@ class Products:
 class Joint:
     """What `model.joint` plans: a few ways, all of them candidates."""
 
-    find = staticmethod(ways.search)
+    def __init__(self) -> None:
+        self.find: Search = ways.search
+
+    def budget(self, value: Any) -> Budget:
+        return ALL_WAYS if value is None else Budget.parse(value)
 
     def picks(self, asked: Asked) -> list[Entry]:
         return [Entry(*pick) for pick in _ranked(asked)[:FALL_BACK]]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from anatune.errors import AnatuneError, OptionError, require
@@ -66,7 +65,7 @@ def tune(
         target: "host", a profile's name, the path of a profile file, or a Profile. A kernel for a
             machine whose vector instructions this one lacks is compiled from the model's pick, and
             not run; any other is measured here.
-        budget: None for the default short pass; 0 for the model alone (the kernel is verified, not
+        budget: None for the default pass (seconds; all ways of what is no single product); 0 for the model alone (the kernel is verified, not
             timed); a number of measured candidates; or a wall-clock time such as "5s".
         threads: threads to use, all usable ones by default.
         objective: "time", "energy" or "edp" (energy times time); energy is modelled.
@@ -84,7 +83,8 @@ def tune(
         WorkloadError, OptionError, ProfileError: an argument that cannot be used, named.
         BuildError, VerificationError, WorkerError: no plan led to a kernel that works.
     """
-    limit, kind = Budget.parse(budget), kind_of(workload, search, remote)
+    kind = kind_of(workload, search, remote)
+    limit = kind.budget(budget)
     model.check_objective(objective)
     require(cache in (WARM, COLD), f"cache = {cache!r}: {WARM!r} or {COLD!r}", OptionError)
     store = open_store(database)
