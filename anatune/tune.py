@@ -65,8 +65,9 @@ def tune(
         target: "host", a profile's name, the path of a profile file, or a Profile. A kernel for a
             machine whose vector instructions this one lacks is compiled from the model's pick, and
             not run; any other is measured here.
-        budget: None for the default pass (seconds; all ways of what is no single product); 0 for the model alone (the kernel is verified, not
-            timed); a number of measured candidates; or a wall-clock time such as "5s".
+        budget: None for the default pass (seconds; over all ways of what is no single product); 0
+            for the model alone (the kernel is verified, not timed); a number of measured
+            candidates; or a wall-clock time such as "5s".
         threads: threads to use, all usable ones by default.
         objective: "time", "energy" or "edp" (energy times time); energy is modelled.
         database: file of the record store, a `Store`, or False for none; None: the user's own.

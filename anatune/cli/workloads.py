@@ -151,7 +151,7 @@ def read_workload(
 def _refuse(kind: str, foreign: Sequence[str], known: Sequence[str]) -> None:
     shown = ", ".join(map(_flag, known))
     mend = f"it takes {shown}" if shown else "leave it out"
-    why = f"{', '.join(map(_flag, foreign))}: no option of {kind}; {mend}"
+    why = f"{', '.join(map(_flag, sorted(foreign)))}: no option of {kind}; {mend}"
     require(not foreign, why, OptionError)
 
 

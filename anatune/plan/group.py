@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from math import nan
 from typing import Any
@@ -83,9 +83,9 @@ class RowsStage:
     def __post_init__(self) -> None:
         for name, plan in zip(self.names, self.plans):
             require(plan.threads == 1, f"{name}: {plan.threads} threads; blocks are shared out")
-        for field in ("rows", "threads"):
-            value = getattr(self, field)
-            require(value >= 1, f"{field} = {value}: a whole number from 1 on")
+        for name in ("rows", "threads"):
+            value = getattr(self, name)
+            require(value >= 1, f"{name} = {value}: a whole number from 1 on")
 
 
 Stage = AloneStage | TogetherStage | RowsStage
@@ -306,8 +306,8 @@ class GroupEstimate(Estimate):
     """
 
     stages: tuple[StageEstimate, ...]
-    peak_fraction: float = nan
-    joules: float = nan
+    peak_fraction: float = field(default=nan, compare=False)  # nan differs from itself
+    joules: float = field(default=nan, compare=False)
     bytes_moved: tuple[tuple[str, float], ...] = ()
 
     @property

@@ -54,8 +54,7 @@ def read_group_file(path: str | Path) -> Fused | Group:
     read, beside = _FORMS[forms[0]]
     for name in fields:
         known = (forms[0], *beside)
-        why = f"{file.name}: {name}: no such field; beside {forms[0]} there may be {beside}"
-        why = why if beside else f"{file.name}: {name}: no such field; there may be {forms[0]} only"
+        why = f"{file.name}: {name}: no such field; with {forms[0]} there are {', '.join(known)}"
         require(name in known, why, WorkloadError)
     made: Fused | Group = read(file.name, fields)
     return made
@@ -126,7 +125,7 @@ _FORMS: dict[str, tuple[Callable[[str, Mapping[str, Any]], Any], tuple[str, ...]
 
 def _list(name: str, field: str, fields: Mapping[str, Any]) -> list[Any]:
     given = fields[field]
-    why = f"{name}: {field} = {given!r}: a list of workloads, each such as softmax: {{rows: 8, ...}}"
+    why = f"{name}: {field} = {given!r}: a list of workloads, such as [softmax: {{rows: 8, ...}}]"
     require(isinstance(given, list) and given, why, WorkloadError)
     return [_workload(f"{name}: {field}[{k}]", one) for k, one in enumerate(given)]
 
