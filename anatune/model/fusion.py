@@ -177,11 +177,13 @@ def _side_by_side(profile: Profile, workload: Fused, threads: int) -> FusionPlan
         return _plan(workload, Decision.SIDE_BY_SIDE, costed, shares)
     each = [1] * count
     costed = [_planned(profile, one, workload, 1, threads) for one in workload.members]
-    for _ in range(threads - count):
+    for _ in range(threads - count):  # by plans for one thread: each plan takes milliseconds
         slowest = max(range(count), key=lambda k: _busiest(costed[k], each[k]))
         each[slowest] += 1
-        one = workload.members[slowest]
-        costed[slowest] = _planned(profile, one, workload, each[slowest], threads)
+    costed = [
+        _planned(profile, one, workload, sharing, threads)
+        for one, sharing in zip(workload.members, each)
+    ]
     shares = tuple(
         tuple(replace(piece, member=k) for piece in share)
         for k, c in enumerate(costed)
