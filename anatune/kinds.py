@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -147,5 +148,7 @@ class Joint:
         return GroupResult(asked.profile, code, candidates, place)
 
 
-def _ranked(asked: Asked) -> list[joint.Way]:
-    return joint.rank(asked.profile, asked.workload, asked.threads, asked.objective)
+@lru_cache(maxsize=8)
+def _ranked(asked: Asked) -> tuple[joint.Way, ...]:
+    """Once for each call of `tune`: plans of a group take tenths of a second."""
+    return tuple(joint.rank(asked.profile, asked.workload, asked.threads, asked.objective))
