@@ -17,7 +17,8 @@ from anatune.model.explain_fusion import explain_fusion
 from anatune.model.explain_group import explain_group
 from anatune.model.explain_maps import explain_map
 from anatune.model.fusion import check_fusion, options, predict_fusion
-from anatune.model.groups import check_group_plan, predict_group, rank_groups
+from anatune.model.group_estimate import check_group_plan, predict_group
+from anatune.model.groups import rank_groups
 from anatune.model.maps import check_map, predict_map, rank_maps
 from anatune.plan import Estimate
 from anatune.workload.fused import Fused
