@@ -58,9 +58,6 @@ def _arguments(plan: FusionPlan) -> Buffers:
     buffers: Buffers = [{} for _ in plan.members]
     for number, name, tensor in plan.workload.inputs():
         buffers[number][name] = T.arg(f"{name}_{number}", gemm.buffer_of(tensor))
-    if plan.workload.same_a:
-        for mine in buffers:
-            mine["a"] = buffers[0]["a"]
     for number, (member, mine) in enumerate(zip(plan.members, buffers)):
         key = "c" if isinstance(member.plan, GemmPlan) else OUT
         mine[key] = T.arg(f"out_{number}", gemm.buffer_of(member.plan.workload.output))

@@ -43,7 +43,6 @@ class GroupBench(Timer):
         self.workload = Fused((workload,)) if isinstance(workload, Map) else workload
         members = self.workload.members
         self.inputs = [drawn(member, seed) for seed, member in enumerate(members)]
-        self._share_a()
         self.outputs = [_room(member) for member in members]
 
     def check(self, kernel: Loadable) -> str:
@@ -73,12 +72,6 @@ class GroupBench(Timer):
                 {name: copied(member.operands[name], x) for name, x in mine.items()}
                 for member, mine in zip(self.workload.members, self.inputs)
             ]
-            self._share_a()
-
-    def _share_a(self) -> None:
-        if self.workload.same_a:
-            for mine in self.inputs[1:]:
-                mine["a"] = self.inputs[0]["a"]
 
 
 class DependentBench(Timer):

@@ -138,7 +138,6 @@ class FusionPlan:
         fields: dict[str, Any] = {
             "kind": "fusion",
             "decision": self.decision.value,
-            "same_a": self.workload.same_a,
             "members": [[json.loads(m.plan.to_json()), m.along] for m in self.members],
             "shares": [[list(asdict(p).values()) for p in share] for share in self.shares],
         }
@@ -156,7 +155,7 @@ class FusionPlan:
                 tuple(Piece(member=m, start=a, stop=b) for m, a, b in share)
                 for share in fields["shares"]
             )
-            workload = Fused(tuple(m.plan.workload for m in members), fields["same_a"])
+            workload = Fused(tuple(m.plan.workload for m in members))
             decision = Decision(fields["decision"])
         except (KeyError, TypeError, ValueError) as error:
             if isinstance(error, IllegalPlan):

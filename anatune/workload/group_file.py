@@ -9,8 +9,8 @@ from typing import Any
 
 from anatune.errors import ProfileError, WorkloadError, require
 from anatune.hwprofile.strict_yaml import MAX_BYTES, parse
-from anatune.workload.fused import Fused, fused
-from anatune.workload.group import Group, chain, group
+from anatune.workload.fused import Fused
+from anatune.workload.group import Group, chain, fused, group
 from anatune.workload.maps import elementwise, reduce, softmax
 from anatune.workload.matmul import Matmul, matmul
 
@@ -81,12 +81,12 @@ def _fields(file: Path) -> dict[str, Any]:
     return fields
 
 
-def _fused(name: str, fields: Mapping[str, Any]) -> Fused:
+def _fused(name: str, fields: Mapping[str, Any]) -> Fused | Group:
     same_a = fields.get("same_a", False)
     why = f"{name}: same_a = {same_a!r}: true or false"
     require(isinstance(same_a, bool), why, WorkloadError)
     members = _list(name, "fused", fields)
-    result: Fused = _made(name, fused, members, same_a=same_a)
+    result: Fused | Group = _made(name, fused, members, same_a=same_a)
     return result
 
 
