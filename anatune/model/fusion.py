@@ -62,7 +62,7 @@ def _one_by_one(profile: Profile, workload: Fused, threads: int) -> Option:
     """Each member by its own best plan, with a parallel region of its own."""
     members, seconds, terms = [], 0.0, []
     for one in workload.members:
-        plan, estimate = _best(profile, one, threads, workload.operand_bytes)
+        plan, estimate = best_member(profile, one, threads, workload.operand_bytes)
         along = "m" if isinstance(plan, GemmPlan) else ""
         members.append(Member(plan=plan, along=along))
         terms.append((estimate.cycles * plan.threads, estimate.bound))
@@ -132,7 +132,7 @@ def _option(
     return plan, FusionEstimate(seconds=seconds, workers=workers, members=members, barriers=1)
 
 
-def _best(
+def best_member(
     profile: Profile, one: Workload, threads: int, working_bytes: float
 ) -> tuple[GemmPlan | MapPlan, Estimate]:
     if isinstance(one, Map):
