@@ -27,6 +27,7 @@ from anatune.measure.tracker import Remote
 from anatune.model import candidates as model
 from anatune.model.estimate import peak_seconds
 from anatune.plan import CodeTarget, GemmPlan
+from anatune.primfunc import PrimFuncResult, is_tvm, recognise
 from anatune.records import Effort, Journal, Kernels, Origin, Pass, ProfileId, open_store
 from anatune.records.record import COLD, WARM
 from anatune.result import Candidate, Result
@@ -91,6 +92,14 @@ def tune(
         WorkloadError, OptionError, ProfileError: an argument that cannot be used, named.
         BuildError, VerificationError, WorkerError: no plan led to a kernel that works.
     """
+    if is_tvm(workload):
+        function = recognise(workload)
+        result = tune(
+            function.workload, target, budget=budget, threads=threads, objective=objective,
+            database=database, search=search, cache=cache, remote=remote, code_bytes=code_bytes,
+            progress=progress,
+        )  # fmt: skip
+        return PrimFuncResult(function, result)
     if isinstance(workload, (Fused, Group, Map)):
         from anatune.group import tune_group
 

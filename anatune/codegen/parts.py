@@ -16,7 +16,7 @@ from anatune.codegen.stages import Axis, Places, Stage, shown
 from anatune.codegen.tir_expression import ElementReader, applied
 from anatune.errors import WorkloadError
 from anatune.workload.dtypes import accumulator_of, is_float
-from anatune.workload.expression import Expression, Operand, Sum, parse, parse_arrays
+from anatune.workload.expression import Expression, Operand, Sum, parse
 from anatune.workload.fused import Workload
 from anatune.workload.maps import Map
 from anatune.workload.matmul import Matmul
@@ -111,15 +111,14 @@ def _unseen(frame: Frame, load: Any, rank: int) -> bool:
 
 def _frames(stage: Stage) -> Iterator[tuple[Frame, str, int]]:
     axes, folded = stage.axes, _by_steps(stage)
-    if not stage.fold or not axes:
+    if stage.fold and axes:
+        yield Frame((), axes, folded), "n", 2
+        yield Frame((), folded, axes), "m", 2
+    elif stage.fold or len(axes) < 2:
         yield Frame((), (), (*axes, *folded)), "n", 1
-        if stage.fold:
-            return
-        for cut in range(1, len(axes)):
+    else:  # rows are the last axis, as in what reads or writes the array besides
+        for cut in range(len(axes) - 1, 0, -1):
             yield Frame((), axes[:cut], axes[cut:]), "n", 2
-        return
-    yield Frame((), axes, folded), "n", 2
-    yield Frame((), folded, axes), "m", 2
 
 
 def _by_steps(stage: Stage) -> tuple[Axis, ...]:

@@ -18,6 +18,7 @@ from anatune.codegen.rewriting import simplified
 from anatune.codegen.stage_inlining import Anchor, anchors_of
 from anatune.codegen.stages import stages_of
 from anatune.errors import WorkloadError, require
+from anatune.workload.absorb import absorbable, absorbed
 from anatune.workload.fused import Fused
 from anatune.workload.group import Group, Step
 from anatune.workload.matmul import Matmul
@@ -58,13 +59,19 @@ def _parts(anchor: Anchor, arrays: Arrays) -> list[Part]:
 
 def _together(
     parts: Sequence[Part], results: Collection[str], arrays: Arrays
-) -> tuple[Any, tuple[View, ...], tuple[str, ...]]:
+) -> tuple[Any, tuple[View, ...], tuple[View, ...]]:
     """The parts as one workload, what a call of it takes, and what it gives."""
     made = {part.output for part in parts}
-    order = tuple(part.output for part in parts if part.output in results)
+    gives = [part for part in parts if part.output in results]
+    order = tuple(View(part.output, 0, part.workload.output) for part in gives)
     if any(source.array in made for part in parts for source in part.sources.values()):
-        group, inputs = _group(parts, order)
-        return group, inputs, order
+        group, views = _group(parts, tuple(view.array for view in order))
+        smaller = absorbed(group, absorbable(group))
+        if len(smaller.steps) > 1:
+            return group, views, order
+        (step,) = smaller.steps
+        seen = dict(zip(group.inputs, views, strict=True))
+        return step.workload, tuple(seen[name] for _, name in step.sources), order
     if len(parts) == 1:
         (part,) = parts
         views = tuple(_view(part.sources[n], t) for n, t in part.workload.operands.items())
@@ -83,7 +90,7 @@ def _same_a(parts: Sequence[Part]) -> bool:
     return all((p.workload.operands["a"], p.sources["a"]) == first for p in parts)
 
 
-def _group(parts: Sequence[Part], order: tuple[str, ...]) -> tuple[Group, tuple[View, ...]]:
+def _group(parts: Sequence[Part], outputs: tuple[str, ...]) -> tuple[Group, tuple[View, ...]]:
     made = {part.output for part in parts}
     names: dict[tuple[Source, str, int, int], str] = {}
     steps = []
@@ -96,7 +103,7 @@ def _group(parts: Sequence[Part], order: tuple[str, ...]) -> tuple[Group, tuple[
                 names[key] = _free(source.array, made | set(names.values()))
             sources.append((operand, names.get(key, source.array)))
         steps.append(Step(part.output, part.workload, tuple(sources)))
-    group = Group(tuple(steps), order)
+    group = Group(tuple(steps), outputs)
     sources_of = {name: source for (source, *_), name in names.items()}
     return group, tuple(_view(sources_of[name], t) for name, t in group.inputs.items())
 

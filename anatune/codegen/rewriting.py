@@ -1,15 +1,14 @@
-"""Parts of a function that together say something simpler: softmax, and maps of maps (rank 5)."""
+"""Parts of a function that together are a softmax (rank 5)."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
+from anatune.codegen.arrays import Source
 from anatune.codegen.frames import ARRAY
 from anatune.codegen.parts import Part, array_text
-from anatune.codegen.tir_expression import replaced
 from anatune.errors import WorkloadError
-from anatune.workload.dtypes import is_float
 from anatune.workload.expression import SUM, Apply, Expression, Operand
 from anatune.workload.maps import SOFTMAX, Map
 
@@ -17,21 +16,7 @@ from anatune.workload.maps import SOFTMAX, Map
 def simplified(parts: Sequence[Part], results: Collection[str]) -> list[Part]:
     """``parts`` with softmax for what is one, without those whose results nothing needs."""
     found = [_softmax(part, parts) or part for part in parts]
-    found = _needed(found, results)
-    for part in list(found):
-        readers = _readers(part.output, found)
-        if part.output in results or len(readers) != 1:
-            continue
-        (reader,) = readers
-        merged = _merged(part, reader)
-        if merged is not None:
-            found[found.index(reader)] = merged
-            found.remove(part)
-    return found
-
-
-def _readers(array: str, parts: Sequence[Part]) -> list[Part]:
-    return [p for p in parts if any(source.array == array for source in p.sources.values())]
+    return _needed(found, results)
 
 
 def _needed(parts: Sequence[Part], results: Collection[str]) -> list[Part]:
@@ -65,7 +50,7 @@ def _softmax(part: Part, parts: Sequence[Part]) -> Part | None:
         return None
     if made.element != x or made.held != w.held:
         return None
-    sources = {op.name: _source(op, (part, sums, tops, *parts)) for op in x.operands}
+    sources = {op.name: _source(op, parts) for op in x.operands}
     return replace(part, workload=made, element=x, sources=sources)
 
 
@@ -73,7 +58,8 @@ def _is(node: Expression | None, function: str) -> bool:
     return isinstance(node, Apply) and node.function == function
 
 
-def _source(operand: Operand, parts: Sequence[Part]):
+def _source(operand: Operand, parts: Sequence[Part]) -> Source:
+    """What an operand sees: one name means one thing in all of a function."""
     return next(p.sources[operand.name] for p in parts if operand.name in p.sources)
 
 
@@ -81,7 +67,7 @@ def _expanded(node: Expression, part: Part, parts: Sequence[Part]) -> Expression
     """What an operand with all elements holds, where a map of the same shape computes it."""
     if not isinstance(node, Operand) or node.axes != ARRAY:
         return node
-    array = part.sources[node.name].array
+    array = _source(node, parts).array
     for maker in parts:
         if maker.output == array and _same_shape(maker, part) and maker.element is not None:
             return maker.element if not maker.workload.fold else node
@@ -98,36 +84,9 @@ def _fold_of(
     """The part whose fold of each row, as it is, an operand along rows holds."""
     if not isinstance(node, Operand) or node.axes != ("m",):
         return None
-    array = part.sources[node.name].array
+    array = _source(node, parts).array
     for maker in parts:
         w = maker.workload
         if maker.output == array and isinstance(w, Map) and w.fold == fold and w.over == "n":
             return maker if w.finished == SUM and _same_shape(maker, part) else None
     return None
-
-
-def _merged(part: Part, reader: Part) -> Part | None:
-    """``reader`` computing what ``part`` does as it goes, where no number comes out otherwise."""
-    inner, outer = part.workload, reader.workload
-    if not (isinstance(inner, Map) and isinstance(outer, Map) and not inner.fold):
-        return None
-    assert part.element is not None and reader.element is not None
-    read = [op for op in reader.element.operands if reader.sources[op.name].array == part.output]
-    flat = all(op.axes in (ARRAY, ()) for op in part.element.operands)
-    fits = _same_shape(part, reader) or (flat and inner.elements == outer.elements)
-    kept = inner.element.computed == inner.out_dtype or (
-        is_float(inner.element.computed) and is_float(str(inner.out_dtype))
-    )
-    if len(read) != 1 or read[0].axes != ARRAY or not fits or not kept:
-        return None
-    element = replaced(reader.element, read[0], part.element)
-    try:
-        made = replace(outer, each=array_text(element, outer.dtype))
-    except WorkloadError:
-        return None
-    if made.element != element or made.held != outer.held:
-        return None
-    sources = {k: v for k, v in (part.sources | reader.sources).items() if v.array != part.output}
-    return replace(reader, workload=made, element=element, sources=sources)
-
-

@@ -170,7 +170,9 @@ class _Reader:
             _refuse(name, f"where {shown(realize.predicate)}: hand over the function unscheduled")
         axes = _block_axes(name, block, realize.iter_values, loops)
         if not isinstance(block.body, tirx.BufferStore):
-            _refuse(name, f"{shown(block.body)}: one store to one buffer is understood")
+            said = "several statements" if isinstance(block.body, tirx.SeqStmt) else (
+                shown(block.body))
+            _refuse(name, f"{said}: one store to one buffer is understood")
         self._store(name, block.body, axes, block.init, loops)
 
     def _store(

@@ -25,7 +25,7 @@ class Recognised:
     """What a function computes.
 
     ``workload`` is a `Matmul`, a `Map`, a `Fused` or a `Group`. A call of it takes ``operands`` and
-    gives the arrays named in ``results``.
+    gives ``results``.
     """
 
     name: str
@@ -33,8 +33,8 @@ class Recognised:
     outputs: tuple[tuple[str, Tensor], ...]
     workload: Any
     operands: tuple[View, ...]
-    results: tuple[str, ...]
+    results: tuple[View, ...]
 
     def __str__(self) -> str:
         taken = ", ".join(map(str, self.operands))
-        return f"{self.name}: {self.workload} of {taken} gives {', '.join(self.results)}"
+        return f"{self.name}: {self.workload} of {taken} gives {', '.join(map(str, self.results))}"
