@@ -18,6 +18,7 @@ from anatune.model.explain_dynamic import explain_family
 from anatune.model.why_not import why_not as why_not_choice
 from anatune.plan import DynamicPlan, Estimate, GemmPlan
 from anatune.plan.accelerator import Simulation, TilePlan
+from anatune.primfunc import as_workload, is_tvm, recognise
 from anatune.workload import Matmul
 
 
@@ -32,6 +33,7 @@ def plan(
     Raises:
         WorkloadError, OptionError, ProfileError: an argument that cannot be used, named.
     """
+    workload = as_workload(workload)
     profile, product = resolve(target), matmul_only(workload)
     if profile.accelerator is not None:
         return accelerators.plan_tiles(profile, product, threads, objective)
@@ -45,6 +47,7 @@ def rank(
     workload: Matmul, target: Any = "host", *, threads: int | None = None, objective: str = "time"
 ) -> list[tuple[GemmPlan, Estimate]]:
     """All legal plans with their estimates, best first. Raises what `plan` raises."""
+    workload = as_workload(workload)
     return candidates.rank(cpu_only(target), fixed_only(workload), threads, objective)
 
 
@@ -62,7 +65,7 @@ def predict(
     Raises:
         IllegalPlan: the plan is another workload's, or the machine cannot hold it.
     """
-    profile = resolve(target)
+    profile, workload = resolve(target), as_workload(workload)
     if not isinstance(plan, DynamicPlan | TilePlan | TileFamily):
         plan = _gemm_plan(plan)
     matmul_only(workload)
@@ -79,7 +82,13 @@ def predict(
 
 
 def explain(plan: GemmPlan | DynamicPlan | TilePlan | TileFamily, target: Any = "host") -> str:
-    """The model's equations with the plan's numbers in them, the binding term first."""
+    """The model's equations with the plan's numbers in them, the binding term first.
+
+    Of a TVM function: what it computes, and this of the model's pick.
+    """
+    if is_tvm(plan):
+        function = recognise(plan)
+        return f"{function}\n{explain(_pick(function.workload, target), target)}"
     why = "target: name the accelerator that the plan is for"
     tiles = isinstance(plan, TilePlan | TileFamily)
     require(not tiles or target != HOST, why, OptionError)
@@ -121,7 +130,11 @@ def why_not(
         choice: a register tile such as "8x48"; an order such as "C3B2A0"; an arithmetic such as
             "int16 pairs"; or how an operand is stored, such as "b=in_place".
     """
-    return why_not_choice(cpu_only(target), fixed_only(workload), choice, threads)
+    return why_not_choice(cpu_only(target), fixed_only(as_workload(workload)), choice, threads)
+
+
+def _pick(workload: Any, target: Any) -> Any:
+    return plan(workload, target)
 
 
 def _gemm_plan(plan: Any) -> GemmPlan:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, field
+from keyword import iskeyword
 from math import prod
 from typing import Any
 
@@ -36,19 +38,17 @@ class Arrays:
     func: Any
     _arrays: dict[int, str] = field(default_factory=dict)
     _operands: dict[tuple[str, int, tuple[str, ...]], str] = field(default_factory=dict)
-    _taken: set[str] = field(default_factory=lambda: set(RESERVED))
 
     def __post_init__(self) -> None:
         for param in self.func.params:
-            name = str(param.name)
-            self._arrays[hash(param)] = self._free(name)
+            self._arrays[hash(param)] = _free(str(param.name), self._arrays.values())
             if tirx.is_buffer_var(param):
                 _check_compact(param)
 
     def name_of(self, buffer: Any) -> str:
         """The name of an array, or of a parameter that is one number."""
         if hash(buffer) not in self._arrays:
-            self._arrays[hash(buffer)] = self._free(str(buffer.name))
+            self._arrays[hash(buffer)] = _free(str(buffer.name), self._arrays.values())
         return self._arrays[hash(buffer)]
 
     def tensor(self, param: Any) -> Tensor:
@@ -95,21 +95,20 @@ class Arrays:
     def _operand(self, source: Source, axes: tuple[str, ...], dtype: str) -> Operand:
         key = (source.array, source.offset, axes)
         if key not in self._operands:
-            used = set(self._operands.values())
-            free = source.array not in used
-            self._operands[key] = source.array if free else self._free(source.array)
+            taken = {*RESERVED, *self._operands.values()}
+            self._operands[key] = _free(source.array, taken)
         return Operand(name=self._operands[key], axes=axes, dtype=dtype)
 
-    def _free(self, wanted: str) -> str:
-        """A name like ``wanted`` that nothing else has."""
-        stem = re.sub(r"[^0-9A-Za-z_]", "_", wanted)[: MAX_NAME - 4]
-        stem = stem if stem.isidentifier() else f"_{stem}"
-        name, number = stem, 0
-        while name in self._taken:
-            number += 1
-            name = f"{stem}_{number}"
-        self._taken.add(name)
-        return name
+
+def _free(wanted: str, taken: Collection[str]) -> str:
+    """An identifier like ``wanted`` that is not ``taken``."""
+    stem = re.sub(r"[^0-9A-Za-z_]", "_", wanted)[: MAX_NAME - len("_9999")]
+    stem = stem if stem.isidentifier() and not iskeyword(stem) else f"_{stem}"
+    name, number = stem, 0
+    while name in taken:
+        number += 1
+        name = f"{stem}_{number}"
+    return name
 
 
 def _scalar_dtype(var: Any) -> str:

@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from tvm import tirx
-
 from anatune.codegen.arrays import Arrays, Source
 from anatune.codegen.parts import Part, part_of
 from anatune.codegen.rewriting import simplified

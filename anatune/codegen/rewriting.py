@@ -15,15 +15,9 @@ from anatune.workload.maps import SOFTMAX, Map
 
 def simplified(parts: Sequence[Part], results: Collection[str]) -> list[Part]:
     """``parts`` with softmax for what is one, without those whose results nothing needs."""
-    found = [_softmax(part, parts) or part for part in parts]
-    return _needed(found, results)
-
-
-def _needed(parts: Sequence[Part], results: Collection[str]) -> list[Part]:
-    """Parts that a result depends on."""
     needed = set(results)
     kept: list[Part] = []
-    for part in reversed(parts):
+    for part in reversed([_softmax(part, parts) or part for part in parts]):
         if part.output in needed:
             needed |= {source.array for source in part.sources.values()}
             kept.insert(0, part)
@@ -33,20 +27,24 @@ def _needed(parts: Sequence[Part], results: Collection[str]) -> list[Part]:
 def _softmax(part: Part, parts: Sequence[Part]) -> Part | None:
     """exp(x - M) / S with M the largest of a row's x and S the sum of a row's exp(x - M)."""
     w, share = part.workload, part.element
-    if not (isinstance(w, Map) and not w.fold and _is(share, "div")):
+    if not isinstance(w, Map) or w.fold or share is None:
         return None
-    powers, total = _expanded(share.arguments[0], part, parts), share.arguments[1]
-    if not _is(powers, "exp") or not _is(powers.arguments[0], "sub"):
+    quotient = _arguments(share, "div")
+    powers = _expanded(quotient[0], part, parts) if quotient else None
+    exponent = _arguments(powers, "exp")
+    difference = _arguments(exponent[0], "sub") if exponent else ()
+    if not quotient or not difference or powers is None:
         return None
-    x, largest = powers.arguments[0].arguments
-    sums, tops = _fold_of(total, "sum", part, parts), _fold_of(largest, "max", part, parts)
+    x, largest = difference
+    sums = _fold_of(quotient[1], "sum", part, parts)
+    tops = _fold_of(largest, "max", part, parts)
     if sums is None or tops is None or sums.element is None:
         return None
     if _expanded(sums.element, sums, parts) != powers or tops.element != x:
         return None
     try:
         made = replace(w, fold=SOFTMAX, each=array_text(x, w.dtype))
-    except WorkloadError:
+    except WorkloadError:  # such as a number in the place of x
         return None
     if made.element != x or made.held != w.held:
         return None
@@ -54,8 +52,10 @@ def _softmax(part: Part, parts: Sequence[Part]) -> Part | None:
     return replace(part, workload=made, element=x, sources=sources)
 
 
-def _is(node: Expression | None, function: str) -> bool:
-    return isinstance(node, Apply) and node.function == function
+def _arguments(node: Expression | None, function: str) -> tuple[Expression, ...]:
+    """The arguments of ``function``, if that is what ``node`` is; else none."""
+    is_it = isinstance(node, Apply) and node.function == function
+    return node.parts if is_it and node is not None else ()
 
 
 def _source(operand: Operand, parts: Sequence[Part]) -> Source:
@@ -69,12 +69,13 @@ def _expanded(node: Expression, part: Part, parts: Sequence[Part]) -> Expression
         return node
     array = _source(node, parts).array
     for maker in parts:
-        if maker.output == array and _same_shape(maker, part) and maker.element is not None:
-            return maker.element if not maker.workload.fold else node
+        w = maker.workload
+        if maker.output == array and isinstance(w, Map) and not w.fold and _alike(maker, part):
+            return maker.element or node
     return node
 
 
-def _same_shape(a: Part, b: Part) -> bool:
+def _alike(a: Part, b: Part) -> bool:
     return (a.workload.m, a.workload.n) == (b.workload.m, b.workload.n)
 
 
@@ -87,6 +88,6 @@ def _fold_of(
     array = _source(node, parts).array
     for maker in parts:
         w = maker.workload
-        if maker.output == array and isinstance(w, Map) and w.fold == fold and w.over == "n":
-            return maker if w.finished == SUM and _same_shape(maker, part) else None
+        if maker.output == array and isinstance(w, Map) and (w.fold, w.over) == (fold, "n"):
+            return maker if w.finished == SUM and _alike(maker, part) else None
     return None

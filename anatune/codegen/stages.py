@@ -21,7 +21,6 @@ from tvm.s_tir import SBlockRealize
 
 from anatune.codegen.loop_terms import Terms, nodes
 from anatune.errors import WorkloadError
-from anatune.plan.affine import Affine
 
 SHOWN = 60
 """Characters of an expression that a refusal repeats."""
