@@ -72,9 +72,12 @@ class _Worker:
 
     def _allocate(self) -> None:
         for step, plan in self._steps():
-            if step.name in self.blocks.near:
+            owner = self.blocks.owner.get(step.name)
+            if owner == step.name:
                 result = plan.workload.output
-                self.own[step.name] = T.alloc_buffer((result.elements,), stored(result.dtype))
+                self.own[owner] = T.alloc_buffer((result.elements,), stored(result.dtype))
+            elif owner is not None:
+                self.own[step.name] = self.own[owner]
             if _packs_once(plan):
                 assert isinstance(plan, GemmPlan)
                 shape = plan.packed_ahead_shape

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from math import prod
+from itertools import groupby, islice
+from math import log2, prod
 
 from anatune.errors import IllegalPlan
 from anatune.hwprofile.profile import CacheLevel, Profile
@@ -22,13 +23,19 @@ from anatune.plan.fusion import MemberPlan
 from anatune.plan.group import Blocks, RowsStage, StageEstimate
 from anatune.workload.blocks import RESULT, place_of
 from anatune.workload.dtypes import ELEMENT_BYTES
-from anatune.workload.fused import Workload
 from anatune.workload.group import Step
 from anatune.workload.maps import Map
 from anatune.workload.matmul import Matmul
 
 CUTS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64, 128, 256, 512, 1024)
 """Blocks of an item that are tried, so far as these are of a row or more."""
+
+COARSE = 3
+"""One in so many heights is looked at, and then the neighbours of the best."""
+
+KEPT = 3
+"""Plans of a block that are kept of each way to store B: cycles and packing weigh against each
+other."""
 
 LEAST_ELEMENTS = 64
 """Elements of a block of the widest array at least: less is all loop and no work."""
@@ -45,25 +52,34 @@ def best_rows(
     """
     if blocks.why_not:
         return None
-    found = (
-        _planned(profile, blocks, rows, threads, around_bytes)
-        for rows in _heights(blocks, threads)
-    )
-    return min(filter(None, found), key=lambda planned: planned[1].cycles, default=None)
+    heights = _heights(blocks, threads)
+    found: dict[int, Planned] = {}
+
+    def look_at(places: Iterable[int]) -> None:
+        for rows in (heights[place] for place in places if 0 <= place < len(heights)):
+            if rows not in found:
+                planned = _planned(profile, blocks, rows, threads, around_bytes)
+                if planned is not None:
+                    found[rows] = planned
+
+    look_at(range(0, len(heights), COARSE))
+    for _ in range(COARSE):
+        if not found:
+            return None
+        least = min(found, key=lambda rows: found[rows][1].cycles)
+        look_at((heights.index(least) - 1, heights.index(least) + 1))
+    return min(found.values(), key=lambda planned: planned[1].cycles)
 
 
-def _heights(blocks: Blocks, threads: int) -> Iterator[int]:
-    """Rows of blocks that are tried: parts of an item, so that the last block is about as high."""
+def _heights(blocks: Blocks, threads: int) -> list[int]:
+    """Rows of blocks that may be: parts of an item, so that the last block is about as high."""
     rows = blocks.rows_of_item
-    width = max(_width(step.workload) for step in blocks.steps)
-    tried = dict.fromkeys(-(-rows // cuts) for cuts in CUTS if cuts <= rows)
-    for height in tried:
-        if blocks.count(height) * blocks.items >= threads and height * width >= LEAST_ELEMENTS:
-            yield height
-
-
-def _width(workload: Workload) -> int:
-    return workload.n
+    width = max(step.workload.n for step in blocks.steps)
+    parts = dict.fromkeys(-(-rows // cuts) for cuts in CUTS if cuts <= rows)
+    return [
+        height for height in parts
+        if blocks.count(height) * blocks.items >= threads and height * width >= LEAST_ELEMENTS
+    ]  # fmt: skip
 
 
 def _planned(
@@ -110,7 +126,6 @@ def _map(
         estimate.bound
 
 
-@lru_cache(maxsize=512)
 def _product(
     profile: Profile, workload: Matmul, threads: int, sharing: int, share: float
 ) -> tuple[GemmPlan, float, str] | None:
@@ -118,46 +133,70 @@ def _product(
 
     ``sharing``: blocks that use the same B one after the other; ``share``: of the second level.
     """
-    seen = _with_share(profile, share)
-    here = machine(seen, threads)
-    found: list[tuple[GemmPlan, float, str]] = []
-    for constant in (False, True):
-        for plan, bound, cycles in _of_one(seen, replace(workload, constant_b=constant), threads):
-            if constant and plan.b is Storage.PACKED_AHEAD:
-                size = prod(plan.packed_ahead_shape) * ELEMENT_BYTES[plan.multiply.b]
-                cycles += packing_b_cycles(plan, Extents.of(plan), size, here) / sharing
-            elif constant:
-                continue
-            found.append((plan, cycles, bound))
-    return min(found, key=lambda item: item[1], default=None)
+    ways = _ways(_with_share(profile, share), workload, threads, sharing == 1)
+    costs = [(way.plan, way.cycles + way.packing / sharing, way.bound) for way in ways]
+    return min(costs, key=lambda cost: cost[1], default=None)
+
+
+@dataclass(frozen=True)
+class _Way:
+    """A plan for a block, its cycles, those of packing B for as many blocks as there are."""
+
+    plan: GemmPlan
+    cycles: float
+    packing: float
+    bound: str
+
+
+@lru_cache(maxsize=1024)
+def _ways(profile: Profile, workload: Matmul, threads: int, once: bool) -> tuple[_Way, ...]:
+    """The most promising plans of one thread, costed while ``threads`` are at work on their own.
+
+    B is read in place or packed ahead of the blocks that share it; where a B serves but ``once``,
+    also as it is read.
+    """
+    here, found = machine(profile, threads), []
+    for constant in (True, False) if once else (True,):
+        ranked = _of_one(profile, replace(workload, constant_b=constant), threads)
+        for storage, plans in groupby(sorted(ranked, key=_by_storage), key=_by_storage):
+            for plan, cycles, bound in islice(plans, KEPT):
+                packing = 0.0
+                if storage == Storage.PACKED_AHEAD.value:
+                    size = prod(plan.packed_ahead_shape) * ELEMENT_BYTES[plan.multiply.b]
+                    packing = packing_b_cycles(plan, Extents.of(plan), size, here)
+                elif constant:
+                    plan = replace(plan, workload=workload)
+                found.append(_Way(plan, cycles, packing, bound))
+    return tuple(found)
+
+
+def _by_storage(costed: tuple[GemmPlan, float, str]) -> str:
+    return costed[0].b.value
 
 
 def _of_one(
     profile: Profile, workload: Matmul, threads: int
-) -> Iterator[tuple[GemmPlan, str, float]]:
-    """Plans of one thread, costed while ``threads`` are at work on blocks of their own."""
+) -> Iterator[tuple[GemmPlan, float, str]]:
+    """Plans for one block out of as many as there are threads, best first."""
     here = machine(profile, threads)
-    larger = workload
-    if threads > 1:
-        rows = workload.m * threads
-        lda = rows if workload.trans_a else None
-        leading = max(workload.operands["a"].leading, lda or 0)
-        larger = replace(workload, m=rows, lda=leading)
+    rows = workload.m * threads
+    lda = rows if workload.trans_a else 0
+    leading = max(workload.operands["a"].leading, lda)
+    larger = replace(workload, m=rows, lda=leading)
 
     def one_way(shape: Shape) -> bool:
-        return shape.grid.threads == shape.grid.rows == threads
+        grid = shape.grid
+        return shape.order.in_registers == "C" and grid.threads == grid.rows == threads
 
-    for plan, estimate in candidates.best(profile, larger, threads, keep=one_way)[:4]:
-        if plan.thread_rows != workload.m:  # whole tiles: shares are uneven, and the model's error
-            cycles = (estimate.cycles - here.barrier_cycles) * workload.m / plan.thread_rows
-        else:
-            cycles = estimate.cycles - here.barrier_cycles
+    for plan, estimate in candidates.best(profile, larger, threads, keep=one_way):
+        cycles = estimate.cycles - here.barrier_cycles
+        cycles *= workload.m / plan.thread_extent("m")  # shares are of whole tiles
         blocks = replace(plan.blocks, mc=round_up(plan.blocks.mc, plan.unit("m")))
         try:
             alone = replace(plan, workload=workload, grid=ThreadGrid(), blocks=blocks)
         except IllegalPlan:
             continue
-        yield alone, estimate.bound, cycles
+        yield alone, cycles, estimate.bound
 
 
 def _kept_bytes(blocks: Blocks, rows: int) -> float:
@@ -165,19 +204,21 @@ def _kept_bytes(blocks: Blocks, rows: int) -> float:
     size = 0.0
     for step in blocks.steps:
         workload = blocks.workload(step, rows)
-        size += workload.output.size_bytes
+        if blocks.owner.get(step.name) in (None, step.name):
+            size += workload.output.size_bytes
         if isinstance(workload, Matmul):
             size += workload.operands["b"].size_bytes
     return size
 
 
 def _share(here: Machine, kept: float, workload: Matmul) -> float:
-    """Of the second level, what a step's operands get beside those of the others; a multiple of
-    a way."""
+    """Of the second level, what a step's operands get beside those of the others: 1, 2, 4, ...
+    ways."""
     if here.l2 is None or kept <= here.l2.size_bytes:
         return 1.0
     ways = here.l2.ways
-    return max(1, round(ways * min(1.0, workload.operand_bytes / kept))) / ways
+    part = ways * min(1.0, workload.operand_bytes / kept)
+    return 2.0 ** max(0, round(log2(part))) / ways if part > 1 else 1 / ways
 
 
 @lru_cache(maxsize=64)

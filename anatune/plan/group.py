@@ -121,6 +121,30 @@ class Blocks:
         )  # fmt: skip
 
     @cached_property
+    def owner(self) -> dict[str, str]:
+        """In whose memory each near result lies: that of what it is computed from, element by
+        element, where nothing else reads that any more, so that a block takes less of the cache."""
+        found: dict[str, str] = {}
+        for step in self.steps:
+            if step.name in self.near:
+                before = filter(None, (self._replaced(step, op, src) for op, src in step.sources))
+                found[step.name] = found.get(next(before, ""), step.name)
+        return found
+
+    def _replaced(self, step: Step, operand: str, source: str) -> str:
+        """``source`` where the result of ``step`` may be written over it, else ""."""
+        if source not in self.near or not isinstance(step.workload, Map) or any(
+            self.halo[name] for name in (step.name, source)
+        ):
+            return ""
+        made, seen = step.workload.output, step.workload.operands[operand]
+        readers = self.group.readers(source)
+        last = max(readers, key=self.steps.index)
+        alike = (made.shape, made.element_bytes) == (seen.shape, seen.element_bytes)
+        once = sum(name == source for _, name in step.sources) == 1
+        return source if last is step and alike and once else ""
+
+    @cached_property
     def halo(self) -> dict[str, int]:
         """Rows beyond a block that each step computes for those that read it."""
         beyond = dict.fromkeys(self.names, 0)
