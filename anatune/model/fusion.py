@@ -27,7 +27,7 @@ from anatune.plan.fusion import (
 from anatune.plan.maps import MapPlan
 from anatune.workload.fused import Fused, Workload
 from anatune.workload.maps import Map
-from anatune.workload.matmul import Matmul
+from anatune.workload.matmul import STRIDES, Matmul
 
 TRIED = 12
 """Plans of a product, best first, whose pieces are costed for a share of it."""
@@ -201,7 +201,7 @@ def _piece_cycles(
     assert isinstance(plan, GemmPlan)
     w = plan.workload
     extent = units * member.unit
-    larger = {member.along: extent * busy}
+    larger = {**dict.fromkeys(STRIDES), member.along: extent * busy}
     if w.trans_a and member.along == "m":
         larger["lda"] = max(w.operands["a"].leading, extent * busy)
     if member.along == "n":
