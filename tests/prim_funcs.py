@@ -345,6 +345,28 @@ def attention() -> Any:
 
 
 @made
+def attention_of_heads_side_by_side() -> Any:
+    """Heads are taken out of columns and put back: that is how matrices are stored, no copy."""
+    x = array("x", (9, 24))
+    weights = [array(name, (24, 24)) for name in ("wq", "wk", "wv", "wo")]
+    biases = [array(name, (24,)) for name in ("bq", "bk", "bv")]
+    q, k, v = (
+        topi.transpose(topi.reshape(topi.add(topi.nn.dense(x, w), b), (9, 3, 8)), (1, 0, 2))
+        for w, b in zip(weights, biases)
+    )
+    shares = topi.nn.softmax(topi.multiply(topi.nn.batch_matmul(q, k), 0.35))
+    mixed = topi.nn.batch_matmul(shares, v, transpose_b=False)
+    rows = topi.reshape(topi.transpose(mixed, (1, 0, 2)), (9, 24))
+    return func([x, *weights, *biases], [topi.add(topi.nn.dense(rows, weights[3]), x)])
+
+
+@made
+def transposed_result_of_a_product() -> Any:
+    a, b, bias = array("a", (5, 8)), array("b", (8, 7)), array("bias", (7,))
+    return func([a, b, bias], [topi.transpose(topi.add(topi.matmul(a, b), bias))])
+
+
+@made
 def layer_norm() -> Any:
     x, gain, bias = array("x", (2, 5, 24)), array("gain", (24,)), array("bias", (24,))
     return func([x, gain, bias], [topi.nn.layer_norm(x, gain, bias, [2])])

@@ -129,6 +129,7 @@ KINDS = {
     "largest_of_columns": "along m float32, out = c + bias[n]",
     "largest_from_one_on": "out = max(c, 1)",
     "softmax": "softmax(x) over [10, 7]",
+    "transposed_result_of_a_product": "matmul 7x5x8 float32, A transposed, B transposed",
     "query_key_value": "one A) of x, wq, wk, wv gives",
     "script_with_blocks": "out = max(c + B[n], 0)",
 }
@@ -147,6 +148,14 @@ def test_steps_that_read_each_other_are_a_group():
     assert mixed.workload.batch == 3
     both = recognised("result_that_is_used_and_returned")
     assert both.workload.outputs == tuple(name for name, _ in both.outputs)
+
+
+def test_heads_in_columns_are_strides():
+    group = recognised("attention_of_heads_side_by_side").workload
+    scores, mixed = (step.workload for step in group.steps
+                     if isinstance(step.workload, Matmul) and step.workload.batch == 3)
+    assert (scores.stride_a, scores.lda, scores.stride_b, scores.ldb) == (8, 24, 8, 24)
+    assert (mixed.stride_c, mixed.ldc) == (8, 24) and len(group.steps) == 7
 
 
 def test_names_mean_nothing():

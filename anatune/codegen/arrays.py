@@ -11,7 +11,8 @@ from typing import Any
 
 from tvm import tirx
 
-from anatune.codegen.stages import Stage, row_major, shape_of, shown
+from anatune.codegen.places import row_major, shape_of, shown
+from anatune.codegen.stages import Stage
 from anatune.errors import WorkloadError, require
 from anatune.workload.dtypes import ELEMENT_BYTES
 from anatune.workload.expression import MAX_NAME, RESERVED

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
-from anatune.codegen.stages import Axis, Places, row_major
+from anatune.codegen.places import Axis, Places, row_major
 
 Steps = dict[int, int]
 """Elements per step of axes, by their keys; those that do not matter are left out."""
@@ -69,26 +69,37 @@ def extent_of(axes: Sequence[Axis]) -> int:
     return prod(axis.extent for axis in axes)
 
 
+@dataclass(frozen=True)
+class Stored:
+    """How the matrices of a batch lie: elements from row to row, and from matrix to matrix.
+
+    ``stride`` is None where there is but one matrix, for all products where ``one``.
+    """
+
+    leading: int
+    stride: int | None
+    one: bool
+
+
 def stored_rows(
     steps: Steps, batch: Sequence[Axis], outer: Sequence[Axis], inner: Sequence[Axis]
-) -> tuple[int, bool] | None:
-    """How a matrix of a batch lies: elements from row to row, and whether there is but one.
-
-    ``outer`` are the axes of its rows, ``inner`` those within a row; None: not so.
-    """
+) -> Stored | None:
+    """How matrices lie of which ``outer`` are the axes of rows and ``inner`` those within a row."""
     if not set(steps) <= {axis.key for axis in (*batch, *outer, *inner)}:
         return None
     leading = extent_of(inner)
     if outer:
         leading = max(leading, steps.get(outer[-1].key, 0))
     wanted = _climbing(inner, 1) | _climbing(outer, leading)
-    matrix = {key: step for key, step in steps.items() if key not in {a.key for a in batch}}
-    if matrix != wanted:
+    keys = {axis.key for axis in batch}
+    if {key: step for key, step in steps.items() if key not in keys} != wanted:
         return None
-    if not any(axis.key in steps for axis in batch):
-        return leading, bool(batch)
-    whole = _climbing(batch, leading * extent_of(outer))
-    return (leading, False) if steps == wanted | whole else None
+    if not keys & set(steps):
+        return Stored(leading, None, bool(batch))
+    stride = steps.get(batch[-1].key, 0)
+    if stride == 0 or steps != wanted | _climbing(batch, stride):
+        return None
+    return Stored(leading, stride, False)
 
 
 def _climbing(axes: Sequence[Axis], first: int) -> Steps:

@@ -11,7 +11,9 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from anatune.codegen.arrays import Arrays, Source
-from anatune.codegen.parts import Part, part_of
+from anatune.codegen.map_parts import map_part
+from anatune.codegen.parts import Part
+from anatune.codegen.product_parts import product_part
 from anatune.codegen.rewriting import simplified
 from anatune.codegen.stage_inlining import Anchor, anchors_of
 from anatune.codegen.stages import stages_of
@@ -48,11 +50,24 @@ def recognise(func: Any) -> Recognised:
 def _parts(anchor: Anchor, arrays: Arrays) -> list[Part]:
     """One workload; or two, where what becomes of a result cannot be said along with it."""
     try:
-        return [part_of(anchor, arrays)]
-    except WorkloadError:
+        return [_part(anchor, arrays)]
+    except WorkloadError as refusal:
         if anchor.tail is None:
             raise
-    return [part_of(each, arrays) for each in anchor.apart]
+        try:
+            return [_part(each, arrays) for each in anchor.apart]
+        except WorkloadError:
+            raise refusal from None
+
+
+def _part(anchor: Anchor, arrays: Arrays) -> Part:
+    """Raises WorkloadError for what no workload says, with the block and the expression."""
+    try:
+        return product_part(anchor, arrays) or map_part(anchor, arrays)
+    except WorkloadError as error:
+        if str(error).startswith("block "):
+            raise
+        raise WorkloadError(f"block {anchor.last.name!r}: {error}") from None
 
 
 def _together(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
+from math import prod
 from typing import Any
 
 import tvm_ffi
@@ -11,7 +12,9 @@ from tvm import tirx
 from tvm.ir.expr import TensorLoad
 
 from anatune.codegen.loop_terms import nodes
-from anatune.codegen.stages import Places, Stage, row_major, substituted
+from anatune.codegen.places import Axis, Places, row_major, shape_of, substituted
+from anatune.codegen.stage_axes import split
+from anatune.codegen.stages import Stage
 from anatune.workload.dtypes import ELEMENT_BYTES, is_float
 
 MAX_NODES = 400
@@ -37,14 +40,48 @@ class Anchor:
 
 def anchors_of(stages: Sequence[Stage], outputs: Collection[int]) -> list[Anchor]:
     """``stages`` as few workloads, in their order; ``outputs`` are buffers that must be written."""
-    kept = _inlined(list(stages), outputs, folds=False)
+    order = {hash(stage.buffer): place for place, stage in enumerate(stages)}
+    rules = _Rules(outputs)
+    kept = rules.inlined(stages, lambda stage, readers: (
+        _is_view(stage) and all(map(_is_view, readers))))
+    rules.fixed = {
+        id(tail) for tail in _tails(kept, outputs).values()
+        if _is_view(tail) and not any(reads_as_it_is(tail, stage.buffer) for stage in kept)
+    }
+    kept = rules.inlined(kept, lambda stage, readers: _is_view(stage))
+    kept = rules.inlined(kept, lambda stage, readers: _once(stage, readers, folds=False))
     tails = _tails(kept, outputs)
     ends = {id(tail) for tail in tails.values()}
-    free = [stage for stage in kept if id(stage) not in ends]
-    inlined = _inlined(free, outputs, folds=True, elsewhere=list(tails.values()))
-    order = {hash(stage.buffer): place for place, stage in enumerate(kept)}
-    anchors = [Anchor(stage, tails.get(hash(stage.buffer))) for stage in inlined]
+    rules.fixed |= ends
+    kept = rules.inlined(kept, lambda stage, readers: _once(stage, readers, folds=True))
+    anchors = [Anchor(stage, tails.get(hash(stage.buffer))) for stage in kept
+               if id(stage) not in ends]
     return sorted(anchors, key=lambda anchor: order[hash(anchor.last.buffer)])
+
+
+@dataclass
+class _Rules:
+    """Which stages may go into their readers: no results, none that are ``fixed`` (by id)."""
+
+    outputs: Collection[int]
+    fixed: set[int] = field(default_factory=set)
+
+    def inlined(
+        self, stages: Sequence[Stage], fits: Callable[[Stage, list[Stage]], bool]
+    ) -> list[Stage]:
+        """``stages`` without those that are no folds and that ``fits`` says can go into readers."""
+        found = list(stages)
+        for buffer in [stage.buffer for stage in stages]:
+            stage = next(s for s in found if s.buffer.same_as(buffer))
+            readers = [s for s in found if reads(s, buffer)]
+            free = not (stage.fold or hash(buffer) in self.outputs or id(stage) in self.fixed)
+            if not readers or not free or any(id(s) in self.fixed for s in readers):
+                continue
+            if fits(stage, readers):
+                found.remove(stage)
+                for reader in readers:
+                    found[found.index(reader)] = _with(stage, reader)
+        return found
 
 
 def reads(stage: Stage, buffer: Any) -> bool:
@@ -53,28 +90,6 @@ def reads(stage: Stage, buffer: Any) -> bool:
 
 def _all_loads(stage: Stage) -> list[Any]:
     return stage.loads + ([] if stage.start is None else nodes(stage.start, TensorLoad))
-
-
-def _inlined(
-    stages: list[Stage], outputs: Collection[int], *, folds: bool, elsewhere: Sequence[Stage] = ()
-) -> list[Stage]:
-    """Stages that are no folds, put into their readers: views always, others where one stage reads
-    them once an element, which is a fold only if ``folds`` says so."""
-    for buffer in [stage.buffer for stage in stages]:
-        stage = next(s for s in stages if s.buffer.same_as(buffer))
-        readers = [s for s in stages if reads(s, stage.buffer)]
-        if stage.fold or hash(stage.buffer) in outputs or not readers:
-            continue
-        if any(reads(s, stage.buffer) for s in elsewhere):
-            continue
-        fits = _is_view(stage) or (
-            len(readers) == 1 and _reads_each_once(stage, readers[0], folds)
-        )
-        if fits:
-            stages.remove(stage)
-            for reader in readers:
-                stages[stages.index(reader)] = _with(stage, reader)
-    return stages
 
 
 def _is_view(stage: Stage) -> bool:
@@ -95,8 +110,10 @@ def _widens(narrow: str, wide: str) -> bool:
     )
 
 
-def _reads_each_once(stage: Stage, reader: Stage, folds: bool) -> bool:
-    if reader.fold and (not folds or is_product(reader)):
+def _once(stage: Stage, readers: Sequence[Stage], *, folds: bool) -> bool:
+    """Whether one stage reads it, once an element; a fold only if ``folds``, a product never."""
+    reader, *others = readers
+    if others or reader.fold and (not folds or is_product(reader)):
         return False
     turns = reader.size
     for axis in reader.folded:
@@ -143,7 +160,10 @@ def _uncast(value: Any) -> Any:
 
 
 def _tails(stages: Sequence[Stage], outputs: Collection[int]) -> dict[int, Stage]:
-    """By the buffer of a fold: the one stage that reads its result, element by element."""
+    """By the buffer of a fold: the one stage that reads its result, element by element.
+
+    Products may be read in another order of their axes, in which they are written then.
+    """
     found: dict[int, Stage] = {}
     taken: set[int] = set()
     for stage in stages:
@@ -151,7 +171,11 @@ def _tails(stages: Sequence[Stage], outputs: Collection[int]) -> dict[int, Stage
         if not stage.fold or hash(stage.buffer) in outputs or len(readers) != 1:
             continue
         (reader,) = readers
-        if not reader.fold and id(reader) not in taken and reads_as_it_is(reader, stage.buffer):
+        fits = not reader.fold and id(reader) not in taken and (
+            reads_as_it_is(reader, stage.buffer)
+            or is_product(stage) and moved_axes(stage, split(reader)) is not None
+        )
+        if fits:
             found[hash(stage.buffer)] = reader
             taken.add(id(reader))
     return found
@@ -163,10 +187,26 @@ def reads_as_it_is(reader: Stage, buffer: Any) -> bool:
     steps = row_major([axis.extent for axis in reader.axes])
     whole = {axis.key: step for axis, step in zip(reader.axes, steps, strict=True)}
     loads = [load for load in reader.loads if load.source.same_as(buffer)]
-    elements = 1
-    for extent in buffer.shape:
-        elements *= int(extent)
-    return elements == reader.size and all(places.of(load) == (0, whole) for load in loads)
+    alike = bool(loads) and prod(shape_of(buffer)) == reader.size
+    return alike and all(places.of(load) == (0, whole) for load in loads)
+
+
+def moved_axes(stage: Stage, reader: Stage) -> dict[int, Axis] | None:
+    """The axes of ``reader`` by those of ``stage`` (their keys) that they run along.
+
+    None where ``reader`` does not need of each element of ``stage`` exactly one, always the same.
+    """
+    places = Places(reader.axes)
+    found = [places.of(load) for load in reader.loads if load.source.same_as(stage.buffer)]
+    if not found or found[0] is None or any(place != found[0] for place in found):
+        return None
+    first, steps = found[0]
+    by_step = {(steps.get(axis.key, 0), axis.extent): axis for axis in reader.axes}
+    mine = row_major([axis.extent for axis in stage.axes])
+    pairs = [(step, axis.extent) for axis, step in zip(stage.axes, mine, strict=True)]
+    if first or len(by_step) != len(reader.axes) or set(by_step) != set(pairs):
+        return None
+    return {axis.key: by_step[pair] for axis, pair in zip(stage.axes, pairs, strict=True)}
 
 
 def _with(stage: Stage, reader: Stage) -> Stage:

@@ -8,39 +8,18 @@ those are taken that each run over a whole axis.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any, NoReturn
 
-import tvm_ffi
 from tvm import tirx
-from tvm.ir import Range
 from tvm.ir.expr import TensorLoad
 from tvm.s_tir import SBlockRealize
 
-from anatune.codegen.loop_terms import Terms, nodes
-from anatune.errors import WorkloadError
-
-SHOWN = 60
-"""Characters of an expression that a refusal repeats."""
-
-REDUCE = 2
-"""TVM's number for an axis that is folded (IterVar.CommReduce)."""
+from anatune.codegen.loop_terms import nodes
+from anatune.codegen.places import Axis, refuse, same, shape_of, shown, substituted
 
 COMBINERS = ((tirx.Add, "sum"), (tirx.Max, "max"), (tirx.Min, "min"))
-
-
-@dataclass(frozen=True)
-class Axis:
-    """A variable that runs from 0 to ``extent`` - 1."""
-
-    var: Any
-    extent: int
-
-    @property
-    def key(self) -> int:
-        return hash(self.var)
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,31 +50,7 @@ class Stage:
         return nodes(self.value, TensorLoad)
 
     def refuse(self, why: str) -> NoReturn:
-        raise WorkloadError(f"block {self.name!r}: {why}")
-
-
-@dataclass
-class Places:
-    """Where loads lie in their buffers, as numbers of elements that are affine in axes."""
-
-    axes: Sequence[Axis]
-    terms: Terms = field(default_factory=Terms)
-
-    def __post_init__(self) -> None:
-        for axis in self.axes:
-            self.terms.analyzer.bind(axis.var, Range(0, axis.extent))
-
-    def of(self, load: Any) -> tuple[int, dict[int, int]] | None:
-        """The first element, and elements per step of each axis (by its key); None: not affine."""
-        place: Any = tirx.IntImm("int64", 0)
-        for index, step in zip(load.indices, row_major(shape_of(load.source)), strict=True):
-            place = place + index * step
-        affine = self.terms.affine(self.terms.analyzer.simplify(place))
-        steps = {axis.key: self.terms.name(axis.var) for axis in self.axes}
-        if affine is None or not affine.names <= set(steps.values()):
-            return None
-        found = {key: affine.coefficient(name) for key, name in steps.items()}
-        return affine.constant, {key: step for key, step in found.items() if step}
+        refuse(self.name, why)
 
 
 def stages_of(func: Any) -> list[Stage]:
@@ -107,35 +62,6 @@ def stages_of(func: Any) -> list[Stage]:
     reader = _Reader()
     reader.read(func.body, ())
     return reader.stages
-
-
-def shape_of(buffer: Any) -> tuple[int, ...]:
-    """Raises WorkloadError for extents that are not numbers."""
-    shape = tuple(buffer.shape)
-    for extent in shape:
-        if not isinstance(extent, tirx.IntImm):
-            _refuse(str(buffer.name), f"extent {extent} is no number; specialise the function")
-    return tuple(int(extent) for extent in shape)
-
-
-def row_major(shape: Sequence[int]) -> tuple[int, ...]:
-    """Elements from one to the next along each axis, of compact memory."""
-    return tuple(prod(shape[axis + 1 :]) for axis in range(len(shape)))
-
-
-def shown(expr: Any) -> str:
-    """An expression in one line."""
-    text = " ".join(str(expr).split())
-    return text if len(text) <= SHOWN else text[: SHOWN - 3] + "..."
-
-
-def substituted(expr: Any, values: Mapping[int, Any]) -> Any:
-    """``expr`` with variables replaced, by their keys."""
-    return tvm_ffi.structural_map(expr, (tirx.Var, lambda var: values.get(hash(var), var)))
-
-
-def same(a: Any, b: Any) -> bool:
-    return bool(tvm_ffi.structural_equal(a, b))
 
 
 @dataclass
@@ -155,23 +81,23 @@ class _Reader:
         elif isinstance(stmt, tirx.BufferStore):
             self._store(str(stmt.buffer.name), stmt, loops, None, loops)
         elif not isinstance(stmt, (tirx.AllocBuffer, tirx.DeclBuffer)):
-            _refuse("root", f"{shown(stmt)}: not understood; blocks and plain loops are")
+            refuse("root", f"{shown(stmt)}: not understood; blocks and plain loops are")
 
     def _block(self, realize: Any, loops: tuple[Axis, ...]) -> None:
         block = realize.block
         name = str(block.name_hint)
         if len(block.match_buffers):
-            _refuse(name, f"{shown(block.match_buffers[0])}: parts of buffers are not followed")
+            refuse(name, f"{shown(block.match_buffers[0])}: parts of buffers are not followed")
         if not len(block.iter_vars):
             self.read(block.body, loops)
             return
         if not (isinstance(realize.predicate, tirx.IntImm) and int(realize.predicate)):
-            _refuse(name, f"where {shown(realize.predicate)}: hand over the function unscheduled")
+            refuse(name, f"where {shown(realize.predicate)}: hand over the function unscheduled")
         axes = _block_axes(name, block, realize.iter_values, loops)
         if not isinstance(block.body, tirx.BufferStore):
             said = "several statements" if isinstance(block.body, tirx.SeqStmt) else (
                 shown(block.body))
-            _refuse(name, f"{said}: one store to one buffer is understood")
+            refuse(name, f"{said}: one store to one buffer is understood")
         self._store(name, block.body, axes, block.init, loops)
 
     def _store(
@@ -212,10 +138,10 @@ class _Reader:
 def _loop_axis(loop: Any) -> Axis:
     name = str(loop.loop_var.name)
     if not (isinstance(loop.min, tirx.IntImm) and int(loop.min) == 0):
-        _refuse("root", f"loop {name}: begins at {shown(loop.min)}; loops from 0 are understood")
+        refuse("root", f"loop {name}: begins at {shown(loop.min)}; loops from 0 are understood")
     if not isinstance(loop.extent, tirx.IntImm):
-        _refuse("root", f"loop {name}: extent {shown(loop.extent)} is no number; specialise the "
-                "function")
+        said = f"loop {name}: extent {shown(loop.extent)}"
+        refuse("root", f"{said} is no number; specialise the function")
     return Axis(loop.loop_var, int(loop.extent))
 
 
@@ -228,7 +154,7 @@ def _block_axes(
     for iter_var, value in zip(block.iter_vars, values, strict=True):
         low, extent = iter_var.dom.min, iter_var.dom.extent
         if not (isinstance(low, tirx.IntImm) and isinstance(extent, tirx.IntImm)):
-            _refuse(name, f"axis {iter_var.var.name}: its range is no number")
+            refuse(name, f"axis {iter_var.var.name}: its range is no number")
         whole = int(low) == 0 and (
             free.pop(hash(value), 0) == int(extent)
             if isinstance(value, tirx.Var)
@@ -236,10 +162,10 @@ def _block_axes(
         )
         if not whole:
             said = f"axis {iter_var.var.name} = {shown(value)}"
-            _refuse(name, f"{said}: no whole loop of its own; hand over the function unscheduled")
+            refuse(name, f"{said}: no whole loop of its own; hand over the function unscheduled")
         axes.append(Axis(iter_var.var, int(extent)))
     if any(extent > 1 for extent in free.values()):
-        _refuse(name, "a loop around it is none of its axes; hand over the function unscheduled")
+        refuse(name, "a loop around it is none of its axes; hand over the function unscheduled")
     return tuple(axes)
 
 
@@ -252,7 +178,7 @@ def _written_axes(name: str, store: Any, axes: tuple[Axis, ...]) -> tuple[Axis, 
         constant = isinstance(index, tirx.IntImm) and int(index) == 0 and extent == 1
         if not constant and (axis is None or axis.extent != extent):
             written = f"{store.buffer.name}[{', '.join(map(str, store.indices))}]"
-            _refuse(name, f"writes {shown(written)}: whole axes in some order are understood")
+            refuse(name, f"writes {shown(written)}: whole axes in some order are understood")
         if axis is not None:
             found.append(axis)
     return tuple(found)
@@ -269,8 +195,8 @@ def _fold(stage: Stage, store: Any, start: Any) -> Stage:
                 value = rest[0]
                 for part in rest[1:]:
                     value = kind(value, part)
-                if not any(load.source.same_as(store.buffer)
-                           for load in nodes(value, TensorLoad)):
+                read = [load.source for load in nodes(value, TensorLoad)]
+                if not any(source.same_as(store.buffer) for source in read):
                     return replace(stage, value=value, fold=fold, start=start)
     stage.refuse(f"{shown(store.value)}: folds are +, max and min of what was there and a new "
                  "value")
@@ -313,7 +239,3 @@ def _without_single(stage: Stage) -> Stage:
         value=substituted(stage.value, zero),
         start=None if stage.start is None else substituted(stage.start, zero),
     )
-
-
-def _refuse(block: str, why: str) -> NoReturn:
-    raise WorkloadError(f"block {block!r}: {why}")

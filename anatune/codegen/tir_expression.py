@@ -17,7 +17,8 @@ from tvm import tirx
 from tvm.ir import Call, Op
 from tvm.ir.expr import TensorLoad
 
-from anatune.codegen.stages import Stage, shown
+from anatune.codegen.places import shown
+from anatune.codegen.stages import Stage
 from anatune.workload.dtypes import (
     ELEMENT_BYTES,
     INTEGER_RANGE,
