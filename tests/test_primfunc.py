@@ -14,6 +14,8 @@ pytest.importorskip("tvm")
 
 import prim_funcs  # noqa: E402
 import tvm  # noqa: E402
+from hypothesis import given, settings  # noqa: E402
+from hypothesis import strategies as st  # noqa: E402
 from prim_funcs import MADE, REFUSED, array, drawn, func  # noqa: E402
 from tvm import tirx, topi  # noqa: E402
 
@@ -29,6 +31,7 @@ from anatune.primfunc import PrimFuncResult, recognise  # noqa: E402
 from anatune.workload.fused import Fused  # noqa: E402
 from anatune.workload.group import Group  # noqa: E402
 from anatune.workload.maps import SOFTMAX, Map  # noqa: E402
+from anatune.workload.maps_reference import map_reference  # noqa: E402
 from anatune.workload.matmul import Matmul  # noqa: E402
 
 CLOSE = {"float64": 1e-12, "float32": 2e-5, "float16": 2e-3, "bfloat16": 1e-2}
@@ -199,8 +202,8 @@ def test_results_are_written_where_they_are_wanted(here):
     out = tuple(np.zeros((9, 8), np.float32) for _ in range(3))
     assert call(*inputs, out=out) is out
     run = call.prepare(*inputs)
-    for given, made in zip(out, run()):
-        np.testing.assert_array_equal(given, made)
+    for written, made in zip(out, run()):
+        np.testing.assert_array_equal(written, made)
     with pytest.raises(OperandError, match="a tuple of 3 arrays"):
         call(*inputs, out=out[0])
 
@@ -235,6 +238,55 @@ def test_tvm_is_not_loaded_to_ask_whether_something_is_its():
         "assert 'tvm' not in sys.modules and 'tvm_ffi' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+UNARY = (topi.exp, topi.tanh, topi.sigmoid, topi.abs, topi.erf, topi.nn.relu, topi.negative,
+         lambda x: topi.clip(x, -1.5, 0.75), lambda x: topi.nn.leaky_relu(x, 0.3),
+         lambda x: topi.subtract(2.0, topi.multiply(x, 0.5)))  # fmt: skip
+BINARY = (topi.add, topi.subtract, topi.multiply, topi.maximum, topi.minimum)
+LEAVES = {"x": (6, 50), "y": (6, 50), "row": (6, 1), "col": (50,)}
+
+
+def trees(leaves):
+    """Expressions of topi's functions, as functions of the arrays by name."""
+    one = st.tuples(st.sampled_from(UNARY), leaves)
+    two = st.tuples(st.sampled_from(BINARY), leaves, leaves)
+    return one | two
+
+
+def grown(tree, arrays):
+    if isinstance(tree, str):
+        return arrays[tree]
+    function, *parts = tree
+    return function(*(grown(part, arrays) for part in parts))
+
+
+@settings(max_examples=20)
+@given(st.recursive(st.sampled_from(tuple(LEAVES)), trees, max_leaves=6))
+def test_whatever_expression_is_recognised_means_what_it_did(tree):
+    """Compared in float64, without generated code, with TVM's build of the function."""
+    arrays = {name: array(name, shape) for name, shape in LEAVES.items()}
+    whole = topi.add(grown(tree, arrays), arrays["x"])
+    prim_func = func(list(arrays.values()), [whole])
+    function = recognise(prim_func)
+    inputs = inputs_of(function)
+    given_arrays = {name: x for (name, _), x in zip(function.inputs, inputs)}
+    (want,) = by_tvm(prim_func, function, inputs)
+    scale = max(1.0, float(np.abs(want).max()))
+    got = in_float64(function.workload, [given_arrays[v.array] for v in function.operands])
+    np.testing.assert_allclose(got, want, atol=1e-5 * scale)
+
+
+def in_float64(workload, operands):
+    """What a map, or a group of maps, makes of arrays of any shapes."""
+    if isinstance(workload, Map):
+        seen = {name: np.reshape(x, tensor.shape)
+                for (name, tensor), x in zip(workload.operands.items(), operands)}
+        return map_reference(workload, seen)
+    known = dict(zip(workload.inputs, operands))
+    for step in workload.steps:
+        known[step.name] = in_float64(step.workload, [known[name] for _, name in step.sources])
+    return known[workload.outputs[0]]
 
 
 def test_samples_are_all_used():

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from anatune.workload.fused import Workload
 from anatune.workload.maps import Map
-from anatune.workload.matmul import STRIDES, Matmul
+from anatune.workload.matmul import Matmul
 
 RESULT = ""
 """Stands for the result among the names of operands."""
@@ -73,7 +73,8 @@ def block_of(workload: Workload, rows: int, near: Collection[str]) -> Workload:
         return replace(workload, m=rows)
     w = workload
     return replace(
-        w, m=rows, batch=1, broadcast_a=False, broadcast_b=False, **dict.fromkeys(STRIDES),
+        w, m=rows, batch=1, broadcast_a=False, broadcast_b=False,
+        stride_a=None, stride_b=None, stride_c=None,
         lda=None if "a" in near else _kept(w.lda, w.m if w.trans_a else w.k, w.trans_a),
         ldc=None if RESULT in near else w.ldc,
     )  # fmt: skip
