@@ -67,6 +67,9 @@ def tune(
     What is measured is kept in the record store. The same call returns what it decided; one that
     was interrupted, by Ctrl-C or a kill, goes on where it stopped; one with a larger budget too.
 
+    A TVM PrimFunc, or a module with one, is tuned as the workload that it computes; it gives a
+    `PrimFuncResult`, which takes the function's own arrays.
+
     Args:
         workload: what `matmul`, `elementwise`, `reduce`, `softmax` or `fused` returns; a `Result`
             for the first, a `GroupResult` for the others, where ``search``, ``cache``, ``remote``,

@@ -367,6 +367,14 @@ def transposed_result_of_a_product() -> Any:
 
 
 @made
+def two_products_of_columns_of_one_array() -> Any:
+    x, w = array("x", (5, 8)), array("w", (8, 24))
+    first = product(x, w, "float32", lambda i, j, k: (x[i, k], w[k, j]), (5, 8))
+    place = lambda i, j, k: (first[i, k], w[k, j + 16])  # noqa: E731
+    return func([x, w], [product(first, w, "float32", place, (5, 8))])
+
+
+@made
 def layer_norm() -> Any:
     x, gain, bias = array("x", (2, 5, 24)), array("gain", (24,)), array("bias", (24,))
     return func([x, gain, bias], [topi.nn.layer_norm(x, gain, bias, [2])])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -63,15 +63,18 @@ def _computed(
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Every result with half the width of its range; disturbed within it by ``generator``."""
     made: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    flat: dict[str, np.ndarray] = {}
     for step in workload.steps:
         operands = {
-            name: _seen(step, name, made[source][0] if source in made else inputs[source])
+            name: _seen(step, name, flat[source]) if source in made
+            else _given(step, name, inputs[source])
             for name, source in step.sources
         }
         middle, half = _range(step, operands)
         if generator is not None and is_float(str(step.workload.out_dtype)):
             middle = middle + np.nan_to_num(half) * generator.uniform(-1, 1, middle.shape)
         made[step.name] = (middle, half)
+        flat[step.name] = _in_order(middle, step.workload.output.strides)
     return made
 
 
@@ -88,10 +91,17 @@ def _range(step: Step, operands: Arrays) -> tuple[np.ndarray, np.ndarray]:
     return (low + high) / 2, (high - low) / 2
 
 
-def _seen(step: Step, operand: str, array: np.ndarray) -> np.ndarray:
-    """What an earlier step made as this one sees it."""
+def _given(step: Step, operand: str, array: np.ndarray) -> np.ndarray:
+    """An input as this step sees it; as it is where that is how it lies, gaps included."""
     tensor = step.workload.operands[operand]
-    flat = _flat(array)
+    strides = tuple(s * array.itemsize for s in tensor.strides)
+    alike = array.shape == tensor.shape and array.strides == strides
+    return array if alike else _seen(step, operand, _flat(array))
+
+
+def _seen(step: Step, operand: str, flat: np.ndarray) -> np.ndarray:
+    """What lies in memory, element after element, as this step sees it."""
+    tensor = step.workload.operands[operand]
     if not is_float(tensor.dtype):
         flat = flat.astype(numpy_dtype(tensor.dtype))
     strides = [s * flat.itemsize for s in tensor.strides]
@@ -100,5 +110,10 @@ def _seen(step: Step, operand: str, array: np.ndarray) -> np.ndarray:
 
 def _flat(array: np.ndarray) -> np.ndarray:
     """Elements in the order in which they lie in memory, without what lies between them."""
-    order = sorted(range(array.ndim), key=lambda axis: -array.strides[axis])
+    return _in_order(array, array.strides)
+
+
+def _in_order(array: np.ndarray, strides: Sequence[int]) -> np.ndarray:
+    """Elements in the order in which memory with these strides has them."""
+    order = sorted(range(array.ndim), key=lambda axis: -strides[axis])
     return np.ascontiguousarray(array.transpose(order)).reshape(-1)
