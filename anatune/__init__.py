@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from anatune.partition import partition
     from anatune.plan import Estimate, ExternalKernel, GemmPlan, ThroughputModel
     from anatune.plan.registered import forget_microkernel, microkernels
+    from anatune.primfunc import recognise
     from anatune.records import Store
     from anatune.result import Result
     from anatune.tune import tune
@@ -69,6 +70,7 @@ _HOME = {
     "predict": "anatune.api",
     "profiles": "anatune.hwprofile",
     "rank": "anatune.api",
+    "recognise": "anatune.primfunc",
     "reduce": "anatune.workload.maps",
     "register_microkernel": "anatune.external",
     "simulate": "anatune.api",

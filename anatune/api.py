@@ -19,6 +19,7 @@ from anatune.model.why_not import why_not as why_not_choice
 from anatune.plan import DynamicPlan, Estimate, GemmPlan
 from anatune.plan.accelerator import Simulation, TilePlan
 from anatune.plan.read import JointPlan
+from anatune.primfunc import as_workload, is_tvm, recognise
 from anatune.workload import Matmul
 
 AnyPlan = GemmPlan | DynamicPlan | TilePlan | TileFamily | JointPlan
@@ -36,6 +37,7 @@ def plan(
     Raises:
         WorkloadError, OptionError, ProfileError: an argument that cannot be used, named.
     """
+    workload = as_workload(workload)
     if joint.is_joint(workload):
         best: JointPlan = joint.rank(cpu_only(target), workload, threads, objective)[0][0]
         return best
@@ -55,6 +57,7 @@ def rank(
 
     Of workloads that are fused: the best plan of each decision.
     """
+    workload = as_workload(workload)
     if joint.is_joint(workload):
         return joint.rank(cpu_only(target), workload, threads, objective)
     return candidates.rank(cpu_only(target), fixed_only(workload), threads, objective)
@@ -74,7 +77,7 @@ def predict(
     Raises:
         IllegalPlan: the plan is another workload's, or the machine cannot hold it.
     """
-    profile = resolve(target)
+    profile, workload = resolve(target), as_workload(workload)
     if joint.is_joint(workload):
         _check_same(_known(plan), workload)
         named = ", ".join(f"{name} = {value}" for name, value in values.items())
@@ -95,7 +98,13 @@ def predict(
 
 
 def explain(plan: AnyPlan, target: Any = "host") -> str:
-    """The model's equations with the plan's numbers in them, the binding term first."""
+    """The model's equations with the plan's numbers in them, the binding term first.
+
+    Of a TVM function: what it computes, and this of the model's pick.
+    """
+    if is_tvm(plan):
+        function = recognise(plan)
+        return f"{function}\n{explain(_pick(function.workload, target), target)}"
     why = "target: name the accelerator that the plan is for"
     tiles = isinstance(plan, TilePlan | TileFamily)
     require(not tiles or target != HOST, why, OptionError)
@@ -139,7 +148,11 @@ def why_not(
         choice: a register tile such as "8x48"; an order such as "C3B2A0"; an arithmetic such as
             "int16 pairs"; or how an operand is stored, such as "b=in_place".
     """
-    return why_not_choice(cpu_only(target), fixed_only(workload), choice, threads)
+    return why_not_choice(cpu_only(target), fixed_only(as_workload(workload)), choice, threads)
+
+
+def _pick(workload: Any, target: Any) -> Any:
+    return plan(workload, target)
 
 
 def _check_same(plan: Any, workload: Any) -> None:

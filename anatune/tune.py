@@ -25,6 +25,7 @@ from anatune.measure.runner import LocalRunner, Runner
 from anatune.measure.tracker import Remote
 from anatune.model import candidates as model
 from anatune.plan import CodeTarget
+from anatune.primfunc import PrimFuncResult, is_tvm, recognise
 from anatune.records import Effort, Journal, Kernels, Origin, Pass, ProfileId, open_store
 from anatune.records.record import COLD, WARM
 from anatune.search import Search
@@ -57,6 +58,9 @@ def tune(
     What is measured is kept in the record store. The same call returns what it decided; one that
     was interrupted, by Ctrl-C or a kill, goes on where it stopped; one with a larger budget too.
 
+    A TVM PrimFunc, or a module with one, is tuned as the workload that it computes; it gives a
+    `PrimFuncResult`, which takes the function's own arrays.
+
     Args:
         workload: what `matmul`, `elementwise`, `reduce`, `softmax`, `fused`, `group` or `chain`
             returns; a `Result` for the first, a `GroupResult` for the others, of which all ways
@@ -84,6 +88,14 @@ def tune(
         WorkloadError, OptionError, ProfileError: an argument that cannot be used, named.
         BuildError, VerificationError, WorkerError: no plan led to a kernel that works.
     """
+    if is_tvm(workload):
+        function = recognise(workload)
+        result = tune(
+            function.workload, target, budget=budget, threads=threads, objective=objective,
+            database=database, search=search, cache=cache, remote=remote, code_bytes=code_bytes,
+            progress=progress,
+        )  # fmt: skip
+        return PrimFuncResult(function, result)
     kind = kind_of(workload, search, remote)
     limit = kind.budget(budget)
     model.check_objective(objective)
