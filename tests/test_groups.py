@@ -528,7 +528,7 @@ def test_wrong_stages_are_refused():
         "rows = 0: a whole number from 1 on": lambda: replace(rows, rows=0),
         "threads = 2.0: a whole number from 1 on": lambda: replace(rows, threads=2.0),
         "plan: of 2 workloads; there are 1 steps": lambda: replace(two, names=("u",)),
-        "plan: one_by_one; steps that are not in one region are stages of their own":
+        "plan: one_by_one; stages of their own are that":
             lambda: replace(two, plan=unfused),
     }  # fmt: skip
     for said, make in refused.items():

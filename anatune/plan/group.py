@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from math import nan
 from typing import Any
 
 from anatune.errors import AnatuneError, IllegalPlan, require
 from anatune.plan.fusion import Decision, FusionPlan, MemberPlan, member_plan
-from anatune.plan.gemm import GemmPlan
+from anatune.plan.gemm import Estimate, GemmPlan
 from anatune.plan.nouns import CodeTarget, Storage
 from anatune.plan.plain import build, json_fields, plain
 from anatune.units import TIME
@@ -59,8 +60,7 @@ class TogetherStage:
     def __post_init__(self) -> None:
         count, plans = len(self.names), len(self.plan.members)
         require(plans == count, f"plan: of {plans} workloads; there are {count} steps")
-        why = "plan: one_by_one; steps that are not in one region are stages of their own"
-        require(self.plan.decision is not Decision.ONE_BY_ONE, why)
+        require(self.plan.shares, "plan: one_by_one; stages of their own are that")
 
     @property
     def plans(self) -> tuple[MemberPlan, ...]:
@@ -90,10 +90,10 @@ class RowsStage:
         require(plans == count, f"plans: {plans}; one for each of {count} steps")
         for name, plan in zip(self.names, self.plans):
             require(plan.threads == 1, f"{name}: {plan.threads} threads; blocks are shared out")
-        for field in ("rows", "threads"):
-            value = getattr(self, field)
+        for name in ("rows", "threads"):
+            value = getattr(self, name)
             whole = isinstance(value, int) and value >= 1
-            require(whole, f"{field} = {value!r}: a whole number from 1 on")
+            require(whole, f"{name} = {value!r}: a whole number from 1 on")
 
 
 Stage = AloneStage | TogetherStage | RowsStage
@@ -307,10 +307,8 @@ class GroupPlan:
             workload = Group(steps, tuple(fields["outputs"]))
             stages = tuple(_stage(*stage) for stage in fields["stages"])
             return cls(workload=workload, absorbed=tuple(fields["absorbed"]), stages=stages)
-        except IllegalPlan:
-            raise
-        except AnatuneError as error:  # a workload that cannot be
-            raise IllegalPlan(f"plan: {error}") from None
+        except AnatuneError as error:  # that of a workload is no other
+            raise IllegalPlan(str(error)) from None
         except (AttributeError, LookupError, TypeError, ValueError) as error:
             raise IllegalPlan(f"plan: {error!r}; give what to_json returned") from None
 
@@ -331,11 +329,16 @@ class StageEstimate:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GroupEstimate:
-    """What the model predicts of a `GroupPlan`."""
+class GroupEstimate(Estimate):
+    """What the model predicts of a `GroupPlan`; ``terms`` are the cycles of its steps.
 
-    seconds: float
+    Bytes and energy are not modelled yet: no bytes, and no numbers.
+    """
+
     stages: tuple[StageEstimate, ...]
+    peak_fraction: float = field(default=nan, compare=False)  # nan differs from itself
+    joules: float = field(default=nan, compare=False)
+    bytes_moved: tuple[tuple[str, float], ...] = ()
 
     @property
     def barriers(self) -> int:
