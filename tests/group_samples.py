@@ -216,7 +216,10 @@ def longest_blocks(group: Group) -> Blocks | None:
     return max(able, key=lambda run: len(run.names), default=None)
 
 
-def blocked(profile: Any, group: Group, random: Random, threads: int, rows: int | None = None):
+def blocked(
+    profile: Any, group: Group, random: Random, threads: int, rows: int | None = None,
+    b: Storage | None = None,
+) -> GroupPlan:  # fmt: skip
     """A plan in which whatever can be computed block by block is, of any height; any storages."""
     stages: list[Any] = []
     rest = list(group.steps)
@@ -230,28 +233,28 @@ def blocked(profile: Any, group: Group, random: Random, threads: int, rows: int 
         if blocks.why_not:
             stages.append(AloneStage(step=run[0].name, plan=plan_of(profile, run[0].workload)))
         else:
-            stages.append(rows_stage(profile, blocks, random, threads, rows))
+            stages.append(rows_stage(profile, blocks, random, threads, rows, b))
     return GroupPlan(workload=group, absorbed=(), stages=tuple(stages))
 
 
-def rows_stage(profile: Any, blocks: Blocks, random: Random, threads: int, rows: int | None = None):
-    high = rows or random.choice((1, random.randint(1, blocks.rows_of_item), blocks.rows_of_item))
+def rows_stage(
+    profile: Any, blocks: Blocks, random: Random, threads: int, rows: int | None = None,
+    b: Storage | None = None,
+) -> RowsStage:  # fmt: skip
+    anyhow = (1, random.randint(1, blocks.rows_of_item), blocks.rows_of_item)
+    high = min(rows or random.choice(anyhow), blocks.rows_of_item)
     plans = tuple(
-        plan_of(profile, blocks.workload(step, high), random) for step in blocks.steps
-    )
+        plan_of(profile, blocks.workload(step, high), b or random.choice(list(Storage)))
+        for step in blocks.steps
+    )  # fmt: skip
     return RowsStage(names=blocks.names, plans=plans, rows=high, threads=threads)
 
 
-def plan_of(profile: Any, workload: Any, random: Random | None = None) -> Any:
-    """A plan of one thread; with ``random``, B is where it may be: in place, packed, ahead."""
+def plan_of(profile: Any, workload: Any, b: Storage | None = None) -> Any:
+    """A plan of one thread, the best of those that store B so, or at all."""
     if not isinstance(workload, Matmul):
         return best_map(profile, workload, 1, 0.0)[0]
-    ahead = random is not None and random.random() < 0.4
-    ranked = best(profile, replace(workload, constant_b=ahead), 1)
-    if random is None:
-        return ranked[0][0]
-    wanted = [Storage.PACKED_AHEAD] if ahead else [s for s in Storage if "ahead" not in s.value]
-    plans = {plan.b: plan for plan, _ in reversed(ranked) if plan.b in wanted}
-    if not plans:
-        return plan_of(profile, workload)
-    return plans[random.choice(sorted(plans, key=lambda s: s.value))]
+    ahead = b is Storage.PACKED_AHEAD
+    ranked = [plan for plan, _ in best(profile, replace(workload, constant_b=ahead), 1)]
+    able = [plan for plan in ranked if plan.may_store(plan.a, b)] if b else []
+    return replace(able[0], b=b) if able else plan_of(profile, workload) if b else ranked[0]
