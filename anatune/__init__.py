@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from anatune.tune import tune
     from anatune.workload import Dim, Matmul, matmul
     from anatune.workload.fused import fused
-    from anatune.workload.maps import elementwise, reduce, softmax
+    from anatune.workload.maps import elementwise, reduce, softmax, stencil
 
 __version__ = "0.1.0"
 
@@ -71,6 +71,7 @@ _HOME = {
     "register_microkernel": "anatune.external",
     "simulate": "anatune.api",
     "softmax": "anatune.workload.maps",
+    "stencil": "anatune.workload.maps",
     "tensorize": "anatune.codegen.tensorize",
     "tune": "anatune.tune",
     "tune_many": "anatune.many",

@@ -64,16 +64,27 @@ class _Loops:
 
     def operand(self, op: Operand, row: Row, i: Any, j: Any, u: int) -> Any:
         buffer, computed = self.buffers[op.name], accumulator_of(op.dtype, op.dtype)
+        where = self.read_at(op, i, j)
         if "n" in op.axes:
-            return widen(row.load(buffer, self.at(op.axes, i, j), u), op.dtype, computed)
-        scalar = widen(buffer[i] if op.axes else buffer[index(0)], op.dtype, computed)
+            return widen(row.load(buffer, where, u), op.dtype, computed)
+        scalar = widen(buffer[where], op.dtype, computed)
         return scalar if row.lanes == 1 else T.broadcast(scalar, row.lanes)
+
+    def read_at(self, op: Operand, i: Any, j: Any) -> tuple[Any, ...]:
+        """Subscripts of what ``op`` reads for the result's element (i, j)."""
+        if not op.axes:
+            return (index(0),)
+        down, right = self.plan.workload.shift(op)
+        if self.plan.flat and op.axes == ("m", "n"):
+            return (j + (down * self.plan.workload.n + right),)
+        return self.at(op.axes, i + down, j + right)
 
     def at(self, axes: tuple[str, ...], i: Any, j: Any) -> tuple[Any, ...]:
         """Subscripts of an element of an array along ``axes``."""
-        if self.plan.flat or self.plan.workload.rank == 1:
-            return (j,)
-        return tuple({"m": i, "n": j}[axis] for axis in axes)
+        if axes == ("m",):
+            return (i,)
+        one_axis = self.plan.flat or self.plan.workload.rank == 1
+        return (j,) if one_axis or axes == ("n",) else (i, j)
 
     def store(self, row: Row, i: Any, j: Any, u: int, value: Any, held: str) -> None:
         w = self.plan.workload

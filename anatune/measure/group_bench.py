@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import statistics
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,9 @@ results are far from overflowing."""
 
 CHECKED_ELEMENTS = 1 << 19
 """Elements of a result that are compared: more take the reference longer than a second."""
+
+WINDOWS = 3
+"""Lots of rows that lie side by side which are compared where rows need their neighbours."""
 
 LARGEST_DRAWN_INTEGER = 100
 
@@ -112,8 +116,12 @@ def check_member(workload: Workload, inputs: dict[str, np.ndarray], out: np.ndar
     if out.dtype.kind == "f" and np.isnan(out).any():
         place = tuple(int(i) for i in np.argwhere(np.isnan(out))[0])
         raise VerificationError(f"out{list(place)} = nan: not written, or not a number")
-    if workload.elements > CHECKED_ELEMENTS:
-        workload, inputs, out = _sampled(workload, inputs, out)
+    whole = workload.elements <= CHECKED_ELEMENTS
+    for part in ((workload, inputs, out),) if whole else _sampled(workload, inputs, out):
+        _check_map(*part)
+
+
+def _check_map(workload: Map, inputs: dict[str, np.ndarray], out: np.ndarray) -> None:
     low, high = map_range(workload, inputs)
     with np.errstate(all="ignore"):
         right = (low <= out) & (out <= high) | np.not_equal(low, low)
@@ -126,20 +134,38 @@ def check_member(workload: Workload, inputs: dict[str, np.ndarray], out: np.ndar
 
 def _sampled(
     workload: Map, inputs: dict[str, np.ndarray], out: np.ndarray
-) -> tuple[Map, dict[str, np.ndarray], np.ndarray]:
-    """Some rows, the first and the last among them; columns where a result needs all rows."""
+) -> Iterator[tuple[Map, dict[str, np.ndarray], np.ndarray]]:
+    """Some rows, the first and the last among them; columns where a result needs all rows.
+
+    Where rows need their neighbours, those at both ends and some between, which lie side by side.
+    """
     along = "m" if workload.over == "n" and workload.m > 1 else "n"
     extent = workload.m if along == "m" else workload.n
     if workload.fold and workload.over == along:  # one row that is folded: there is no part of it
-        return workload, inputs, out
+        yield workload, inputs, out
+        return
     count = max(2, CHECKED_ELEMENTS * extent // workload.elements)
     generator = np.random.default_rng(0)
-    chosen = np.unique([0, *generator.integers(0, extent, count - 2), extent - 1])
-    operands = (*workload.element.operands, *workload.finished.operands)
-    parts = {op.name: _part(inputs[op.name], op.axes, along, chosen) for op in operands}
+    beyond = {name: hi - lo for name in inputs
+              for lo, hi in [workload.halo(name)["mn".index(along)]]}
+    lots = [np.unique([0, *generator.integers(0, extent, count - 2), extent - 1])]
+    if any(beyond.values()):
+        each = -(-count // WINDOWS)
+        lots = [np.arange(first, first + each)
+                for first in (0, *generator.integers(0, extent - each + 1, WINDOWS - 2),
+                              extent - each)]
     axes = tuple(d for d in "mn" if workload.fold not in FOLDS or d != workload.over)
-    smaller = dataclasses.replace(workload, **{along: len(chosen)})  # type: ignore[arg-type]
-    return smaller, parts, _part(out, axes, along, chosen)
+    operands = (*workload.element.operands, *workload.finished.operands)
+    for chosen in lots:
+        parts = {op.name: _part(inputs[op.name], op.axes, along, _reached(chosen, beyond[op.name]))
+                 for op in operands}
+        smaller = dataclasses.replace(workload, **{along: len(chosen)})  # type: ignore[arg-type]
+        yield smaller, parts, _part(out, axes, along, chosen)
+
+
+def _reached(chosen: np.ndarray, beyond: int) -> np.ndarray:
+    """The chosen places, and so many behind them, which are needed where they lie side by side."""
+    return np.arange(chosen[0], chosen[-1] + 1 + beyond) if beyond else chosen
 
 
 def _part(array: np.ndarray, axes: tuple[str, ...], along: str, chosen: np.ndarray) -> np.ndarray:

@@ -118,7 +118,7 @@ def unit_cost(
     """What a unit takes while ``threads`` are at work on units like it."""
     w, here = plan.workload, machine(profile, threads)
     vectors, rows = _vectors_and_rows(plan)
-    arrays = [op for op in w.element.operands if "n" in op.axes]
+    loads = [op for op in w.element.reads if "n" in op.axes]
     kept = SOFTMAX_RUNS if w.fold == SOFTMAX else 0.0
     stores = kept + (0.0 if w.fold in FOLDS else 1.0)
     size = _bytes_of_unit(plan)
@@ -126,7 +126,7 @@ def unit_cost(
     down = w.m if w.fold in FOLDS and w.over == "m" and level != "L1" else 0
     terms = {
         "operations": vectors * _operations(w) / here.fma_per_cycle,
-        "load ports": vectors * (len(arrays) + kept) / here.loads,
+        "load ports": vectors * (len(loads) + kept) / here.loads,
         "store ports": vectors * stores / here.stores,
         "chains": vectors * here.fma_latency / plan.unroll if w.fold in FOLDS else 0.0,
         f"{level} bandwidth": size / rate,
@@ -154,7 +154,7 @@ def _vectors_and_rows(plan: MapPlan) -> tuple[float, float]:
 
 def _operations(w: Map) -> float:
     """Vector operations per vector: of the expression, of conversions, of folding."""
-    converted = sum(op.dtype != op.computed for op in w.element.operands if "n" in op.axes)
+    converted = sum(op.dtype != op.computed for op in w.element.reads if "n" in op.axes)
     folding = 1 if w.fold in FOLDS else SOFTMAX_OPERATIONS if w.fold else 0
     return w.element.operations + converted + folding + _narrowing(w)
 

@@ -39,10 +39,15 @@ class MapPlan:
 
     @property
     def flat(self) -> bool:
-        """Whether rows need not be told apart: every array has all elements, or is one number."""
+        """Whether rows need not be told apart: every array has all elements, or is one number.
+
+        One with columns around the result's has longer rows, which matters where it has several.
+        """
         w = self.workload
-        rows_alike = all(op.axes in ((), ("m", "n")) for op in w.element.operands)
-        return not w.fold and (w.m == 1 or rows_alike)
+        rows_alike = w.m == 1 or all(len(op.axes) != 1 for op in w.element.operands)
+        arrays = [w.operands[op.name] for op in w.element.operands if op.axes == ("m", "n")]
+        one_length = all(t.shape[-1] in (w.n, t.elements) for t in arrays)
+        return not w.fold and rows_alike and one_length
 
     @property
     def extents(self) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""Expressions of arrays, element by element, folded along an axis, and softmax (rank 2)."""
+"""Expressions of arrays and neighbours, element by element, folded, and softmax (rank 2)."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from typing import Any
 
 from anatune.errors import WorkloadError, require
 from anatune.workload.dtypes import accumulator_of, default_output, dtype_name
-from anatune.workload.expression import SUM, Expression, parse, parse_arrays
+from anatune.workload.expression import SUM, Expression, Operand, parse, parse_arrays
 from anatune.workload.matmul import MAX_EXTENT
 from anatune.workload.tensor import Tensor
 
 FOLDS = ("sum", "max", "min")
 SOFTMAX = "softmax"
+
+Halo = tuple[tuple[int, int], tuple[int, int]]
+"""Least and largest offset at which an array is read, along m and along n."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +26,9 @@ class Map:
 
     Row-major and compact. ``rank`` 1: arrays have one axis of n elements, and m is 1. ``each`` is
     an expression of arrays (`expression.parse_arrays`), ``finish`` one of the folded value ``c``.
+
+    An array that ``each`` reads at offsets has elements for all that is read and no others: its
+    first one is what the least offsets, those of `halo`, make of place [0, 0] of the result.
     """
 
     m: int
@@ -59,7 +65,7 @@ class Map:
     @cached_property
     def element(self) -> Expression:
         """What is computed of each element."""
-        return parse_arrays(self.each, self.dtype)
+        return parse_arrays(self.each, self.dtype, self.rank)
 
     @cached_property
     def finished(self) -> Expression:
@@ -94,7 +100,41 @@ class Map:
     def operands(self) -> dict[str, Tensor]:
         """Inputs by name, in the order in which they are first named."""
         named = (*self.element.operands, *self.finished.operands)
-        return {op.name: Tensor.rows(self._shape(op.axes), op.dtype) for op in named}
+        return {op.name: Tensor.rows(self._read(op), op.dtype) for op in named}
+
+    @cached_property
+    def halos(self) -> dict[str, Halo]:
+        """`halo` of each operand."""
+        found: dict[str, Halo] = {}
+        for read in (*self.element.reads, *self.finished.reads):
+            at = (read.offset("m"), read.offset("n"))
+            along_m, along_n = found.get(read.name, ((at[0],) * 2, (at[1],) * 2))
+            found[read.name] = (_widened(along_m, at[0]), _widened(along_n, at[1]))
+        return found
+
+    def halo(self, name: str) -> Halo:
+        """((lo_m, hi_m), (lo_n, hi_n)): the offsets between which an operand is read.
+
+        Rows [i, j) of the result need rows [i, j + hi_m - lo_m) of the array, and so do columns;
+        along an axis that it lacks it has (0, 0).
+
+        Raises:
+            WorkloadError: there is no such operand.
+        """
+        why = f"halo: {name!r}: the operands are {', '.join(self.halos)}"
+        require(name in self.halos, why, WorkloadError)
+        return self.halos[name]
+
+    def shift(self, read: Operand) -> tuple[int, int]:
+        """Rows and columns from the result's place to the array's that ``read`` takes there."""
+        (lo_m, _), (lo_n, _) = self.halos[read.name]
+        return read.offset("m") - lo_m, read.offset("n") - lo_n
+
+    def _read(self, operand: Operand) -> tuple[int, ...]:
+        """The shape of an operand: the result's along its axes, and its halo."""
+        beyond = {d: hi - lo for d, (lo, hi) in zip("mn", self.halos[operand.name])}
+        axes = [d for d in operand.axes if self.rank == 2 or d == "n"]
+        return tuple(extent + beyond[d] for d, extent in zip(axes, self._shape(operand.axes)))
 
     @cached_property
     def output(self) -> Tensor:
@@ -149,6 +189,27 @@ def elementwise(
     return Map(m=m, n=n, rank=rank, each=expression, dtype=dtype, out_dtype=out_dtype)
 
 
+def stencil(
+    expression: str, shape: Any, *, dtype: str = "float32", out_dtype: str | None = None
+) -> Map:
+    """The workload out[...] = expression of neighbours, for example ``"x[n-1] + x + x[n+1]"``.
+
+    Args:
+        expression: as `elementwise` takes it. Subscripts m and n may have a whole number added, up
+            to 64 either way: ``x[m-1, n]`` is the element above, ``x[n+1]`` of arrays of one axis
+            the next one.
+        shape: extent of the result, or extents (m, n). Arrays are larger by what is read around
+            the result: one that is read from x[m-1, n] to x[m+1, n] has m + 2 rows, and its first
+            row is what x[m-1, n] means for the result's first. `Map.halo` tells of each array. One
+            that is read at a single offset has the result's shape.
+        dtype, out_dtype: as `elementwise` takes them.
+
+    Raises:
+        WorkloadError: an argument that cannot be computed, named.
+    """
+    return elementwise(expression, shape, dtype=dtype, out_dtype=out_dtype)
+
+
 def reduce(
     function: str, shape: Any, expression: str = "x", *, axis: int = -1, finish: str = "",
     dtype: str = "float32", out_dtype: str | None = None,
@@ -194,6 +255,10 @@ def softmax(
         WorkloadError: an argument that cannot be computed, named.
     """
     return Map(m=rows, n=columns, each=expression, fold=SOFTMAX, dtype=dtype, out_dtype=out_dtype)
+
+
+def _widened(between: tuple[int, int], by: int) -> tuple[int, int]:
+    return min(between[0], by), max(between[1], by)
 
 
 def _extents(shape: Any) -> tuple[int, int, int]:

@@ -40,7 +40,7 @@ def map_reference(workload: Map, inputs: Inputs) -> np.ndarray:
 
 def _result(workload: Map, inputs: Inputs) -> Bounded:
     zeros = np.zeros((workload.m, workload.n))
-    read = {op.name: _placed(op, inputs[op.name]) for op in workload.element.operands}
+    read = {op.label: _placed(workload, op, inputs[op.name]) for op in workload.element.reads}
     value, error = evaluate(workload.element, zeros, read)
     with np.errstate(all="ignore"):
         if workload.fold == SOFTMAX:
@@ -50,11 +50,15 @@ def _result(workload: Map, inputs: Inputs) -> Bounded:
         return _finished(workload, inputs, *_folded(workload, value, error))
 
 
-def _placed(operand: Operand, array: np.ndarray) -> np.ndarray:
-    """An operand as it lies along [m, n]."""
-    if operand.axes == ("m",):
-        return array.reshape(-1, 1)
-    return np.reshape(array, ()) if not operand.axes else array
+def _placed(workload: Map, read: Operand, array: np.ndarray) -> np.ndarray:
+    """What an operand has for each place of [m, n], where it is read."""
+    if not read.axes:
+        return np.reshape(array, ())
+    down, right = workload.shift(read)
+    rows, columns = slice(down, down + workload.m), slice(right, right + workload.n)
+    if read.axes == ("m",):
+        return array.reshape(-1, 1)[rows]
+    return array[columns] if array.ndim == 1 else array[rows, columns]
 
 
 def _folded(workload: Map, value: np.ndarray, error: np.ndarray) -> Bounded:
