@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from anatune.result import Result
     from anatune.tune import tune
     from anatune.workload import Dim, Matmul, matmul
+    from anatune.workload.arrays import elementwise, reduce, scan, softmax, stencil
     from anatune.workload.fused import fused
-    from anatune.workload.maps import elementwise, reduce, softmax, stencil
 
 __version__ = "0.1.0"
 
@@ -52,7 +52,7 @@ _HOME = {
     "Store": "anatune.records",
     "ThroughputModel": "anatune.plan",
     "detect": "anatune.machine",
-    "elementwise": "anatune.workload.maps",
+    "elementwise": "anatune.workload.arrays",
     "explain": "anatune.api",
     "forget_microkernel": "anatune.plan.registered",
     "fuse_loops": "anatune.loops",
@@ -67,11 +67,12 @@ _HOME = {
     "predict": "anatune.api",
     "profiles": "anatune.hwprofile",
     "rank": "anatune.api",
-    "reduce": "anatune.workload.maps",
+    "reduce": "anatune.workload.arrays",
     "register_microkernel": "anatune.external",
+    "scan": "anatune.workload.arrays",
     "simulate": "anatune.api",
-    "softmax": "anatune.workload.maps",
-    "stencil": "anatune.workload.maps",
+    "softmax": "anatune.workload.arrays",
+    "stencil": "anatune.workload.arrays",
     "tensorize": "anatune.codegen.tensorize",
     "tune": "anatune.tune",
     "tune_many": "anatune.many",

@@ -54,7 +54,7 @@ def tune_group(
     """A verified kernel for workloads that are computed together, and the decision how.
 
     Args:
-        workload: what `fused`, `elementwise`, `stencil`, `reduce` or `softmax` returns.
+        workload: what `fused`, `elementwise`, `stencil`, `reduce`, `scan` or `softmax` returns.
         budget: 0: the model decides, and its pick is verified; else all ways are built, verified
             and timed in turn, and the fastest is taken.
         target, threads, progress: as `tune` takes them.

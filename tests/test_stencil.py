@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import anatune as at
-from anatune.errors import WorkloadError
-from anatune.measure import group_bench
+from anatune.errors import VerificationError, WorkloadError
+from anatune.measure import group_bench, map_check
 from anatune.model.maps import best_map, unit_cost
 from anatune.plan import CodeTarget
 from anatune.plan.maps import MapPlan
@@ -131,12 +131,12 @@ def test_each_offset_is_loaded_and_each_byte_fetched_once():
     ids=str,
 )  # fmt: skip
 def test_parts_that_are_checked_are_right_and_hold_both_ends(workload, monkeypatch):
-    monkeypatch.setattr(group_bench, "CHECKED_ELEMENTS", 1000)
+    monkeypatch.setattr(map_check, "CHECKED_ELEMENTS", 1000)
     inputs = group_bench.drawn(workload, 0)
     right = map_reference(workload, inputs).astype(workload.out_dtype)
     group_bench.check_member(workload, inputs, right)
     for place in (0, -1):
         wrong = right.copy()
         wrong.reshape(-1)[place] += 1
-        with pytest.raises(group_bench.VerificationError):
+        with pytest.raises(VerificationError):
             group_bench.check_member(workload, inputs, wrong)

@@ -1,10 +1,11 @@
-"""Plans of element-wise workloads, folds and softmax, and their predicted times (rank 4)."""
+"""Plans of element-wise workloads, folds, scans and softmax, and their predicted times (rank 4)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from anatune.hwprofile.profile import Profile
+from anatune.model.copying import TRANSPOSE_CYCLES
 from anatune.model.energy import BYTE_PJ, PJ, static_joules
 from anatune.model.machine import Machine, machine
 from anatune.model.residency import kept_share, keeps
@@ -12,7 +13,7 @@ from anatune.model.work import OVERLAP
 from anatune.plan import CodeTarget, Estimate
 from anatune.plan.maps import MapPlan
 from anatune.workload.dtypes import ELEMENT_BYTES, is_float
-from anatune.workload.maps import FOLDS, SOFTMAX, Map
+from anatune.workload.maps import FOLDS, SCAN, SOFTMAX, Map
 from anatune.workload.nodes import OPERATIONS
 
 UNROLLS = (1, 2, 4, 8, 16)
@@ -74,7 +75,7 @@ def best_map(
     plans = [
         MapPlan(workload=workload, target=CodeTarget.of(profile.target), lanes=lanes,
                 unroll=unroll, threads=count)
-        for lanes in (_lanes(profile, workload),)
+        for lanes in _lanes(profile, workload)
         for unroll in UNROLLS
         if unroll == 1 or _fits(profile, workload, unroll)
         for count in {1, threads}
@@ -117,46 +118,71 @@ def unit_cost(
 ) -> UnitCost:
     """What a unit takes while ``threads`` are at work on units like it."""
     w, here = plan.workload, machine(profile, threads)
-    vectors, rows = _vectors_and_rows(plan)
-    loads = [op for op in w.element.reads if "n" in op.axes]
+    vectors, turns, rows = _vectors_turns_rows(plan)
+    finish = w.finished.reads if w.fold == SCAN else ()
+    loads = [op for op in (*w.element.reads, *finish) if "n" in op.axes]
     kept = SOFTMAX_RUNS if w.fold == SOFTMAX else 0.0
     stores = kept + (0.0 if w.fold in FOLDS else 1.0)
     size = _bytes_of_unit(plan)
     level, rate = _level(here, (working_bytes or w.operand_bytes) / threads)
-    down = w.m if w.fold in FOLDS and w.over == "m" and level != "L1" else 0
+    down = w.m if plan.down and level != "L1" else 0
     terms = {
         "operations": vectors * _operations(w) / here.fma_per_cycle,
         "load ports": vectors * (len(loads) + kept) / here.loads,
         "store ports": vectors * stores / here.stores,
-        "chains": vectors * here.fma_latency / plan.unroll if w.fold in FOLDS else 0.0,
+        "chains": turns * here.fma_latency * _chain(w),
+        "transposing": vectors * plan.lanes * _squares(plan) * TRANSPOSE_CYCLES,
         f"{level} bandwidth": size / rate,
         "row starts": down * ROW_START_CYCLES,
     }
-    turns = vectors / plan.unroll * TURN_CYCLES
+    counted = turns * TURN_CYCLES
     begun = rows * (ROW_CYCLES + _folding_cycles(plan))
     together = sum(c**OVERLAP for c in terms.values()) ** (1 / OVERLAP)
-    shown = (*terms.items(), ("turns", turns), ("rows", begun))
-    return UnitCost(tuple(shown), together + turns + begun, size, level)
+    shown = (*terms.items(), ("turns", counted), ("rows", begun))
+    return UnitCost(tuple(shown), together + counted + begun, size, level)
 
 
-def _vectors_and_rows(plan: MapPlan) -> tuple[float, float]:
-    """Vectors of a unit, and rows (or columns of chunks) that begin in it, on average."""
+def _vectors_turns_rows(plan: MapPlan) -> tuple[float, float, float]:
+    """Vectors of a unit, turns of its inner loop, and rows (or chunks of columns) that begin in it,
+    on average."""
     w = plan.workload
     rows, columns = plan.extents
     in_row = columns // plan.lanes + (columns % plan.lanes > 0)
-    if w.fold in FOLDS and w.over == "m":
-        return w.m * in_row / plan.chunks, 1.0
+    if plan.down:
+        return w.m * in_row / plan.chunks, float(w.m), 1.0
+    if w.fold == SCAN:
+        return float(w.n), float(w.n), 1.0
     if w.fold:
         runs = 3.0 if w.fold == SOFTMAX else 1.0
-        return float(in_row), runs
-    return in_row / plan.chunks, 1.0 / plan.chunks
+        return float(in_row), float(plan.chunks), runs
+    return in_row / plan.chunks, in_row / plan.chunks / plan.unroll, 1.0 / plan.chunks
 
 
 def _operations(w: Map) -> float:
     """Vector operations per vector: of the expression, of conversions, of folding."""
     converted = sum(op.dtype != op.computed for op in w.element.reads if "n" in op.axes)
-    folding = 1 if w.fold in FOLDS else SOFTMAX_OPERATIONS if w.fold else 0
-    return w.element.operations + converted + folding + _narrowing(w)
+    folding = 1 if w.fold in FOLDS else SOFTMAX_OPERATIONS if w.fold == SOFTMAX else 0
+    finish = w.finished.operations if w.fold == SCAN else 0
+    return w.element.operations + converted + folding + finish + _narrowing(w)
+
+
+def _scans_rows(w: Map) -> bool:
+    return w.fold == SCAN and w.over == "n"
+
+
+def _chain(w: Map) -> int:
+    """Operations that wait for each other from one vector of a chain to the next."""
+    if w.fold == SCAN:
+        return max(1, w.element.chain or 0)
+    return 1 if w.fold in FOLDS else 0
+
+
+def _squares(plan: MapPlan) -> int:
+    """Arrays that are transposed on their way in or out, square by square."""
+    w = plan.workload
+    if not _scans_rows(w) or plan.lanes == 1:
+        return 0
+    return 1 + sum(len(op.axes) == 2 for op in (*w.element.reads, *w.finished.reads))
 
 
 def _narrowing(w: Map) -> float:
@@ -169,7 +195,7 @@ def _narrowing(w: Map) -> float:
 def _folding_cycles(plan: MapPlan) -> float:
     """Folding the chains of a row, and the vector that is left across."""
     w = plan.workload
-    if not w.fold or w.over == "m":
+    if w.fold in ("", SCAN) or w.over == "m":
         return 0.0
     steps = (plan.lanes * plan.unroll - 1).bit_length()
     return steps * HALVING_CYCLES * (2 if w.fold == SOFTMAX else 1)
@@ -198,14 +224,21 @@ def _level(here: Machine, size_bytes: float) -> tuple[str, float]:
     return "memory", here.memory_rate * MEMORY_SHARE
 
 
-def _lanes(profile: Profile, workload: Map) -> int:
-    """Elements of a vector of the widest type that is computed in."""
-    computed = (workload.held, *(op.computed for op in workload.element.operands))
-    return profile.core.lanes(max(ELEMENT_BYTES[dtype] for dtype in computed))
+def _lanes(profile: Profile, w: Map) -> tuple[int, ...]:
+    """Elements of a vector of the widest type that is computed in; where rows are scanned, also one
+    row at a time."""
+    computed = (w.held, *(op.computed for op in w.element.operands))
+    lanes = profile.core.lanes(max(ELEMENT_BYTES[dtype] for dtype in computed))
+    return (lanes, 1) if _scans_rows(w) else (lanes,)
 
 
 def _fits(profile: Profile, w: Map, unroll: int) -> bool:
-    """Whether so many vectors fit the registers, and their code the cache of instructions."""
+    """Whether so many vectors fit the registers, and their code the cache of instructions.
+
+    Rows are scanned one step after the other.
+    """
+    if _scans_rows(w):
+        return False
     arrays = sum("n" in op.axes for op in w.element.operands)
     registers = unroll * (1 + arrays) <= profile.core.vector_registers
     return registers and unroll * _operations(w) <= CODE_OPERATIONS

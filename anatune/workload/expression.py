@@ -29,7 +29,7 @@ from anatune.workload.nodes import (
 
 __all__ = [
     "OUT", "SUM", "Apply", "Constant", "Expression", "Operand", "Sum", "constant", "parse",
-    "parse_arrays",
+    "parse_arrays", "parse_step",
 ]  # fmt: skip
 
 JOINED = {
@@ -91,6 +91,7 @@ class Dialect:
     reserved: frozenset[str]
     subscripts: str
     example: str
+    without: str = ""  # why a text without c is refused
     offsets: bool = False
     rank: int = 2
 
@@ -99,6 +100,7 @@ EPILOGUE = Dialect(
     field="epilogue", bare=(), scalar=False, of_sum=True, reserved=RESERVED,
     subscripts="subscripts are [n], [m] and [m, n]",
     example="of c such as 'max(c + bias[n], 0)'",
+    without="the sum c is not in it; names that may be joined by +: " + ", ".join(sorted(JOINED)),
 )  # fmt: skip
 ARRAYS = Dialect(
     field="expression", bare=("m", "n"), scalar=True, of_sum=False,
@@ -106,6 +108,11 @@ ARRAYS = Dialect(
     subscripts="subscripts are [n], [m], [m, n], and [0] for a single number; with whole numbers "
     "added to m and n, as in [m-1, n+2]",
     example="of arrays such as 'x + bias[n]'", offsets=True,
+)  # fmt: skip
+STEP = replace(
+    ARRAYS, field="step", of_sum=True, reserved=ARRAYS.reserved | {SUM_NAME},
+    example="of c and arrays such as 'c * a + x'",
+    without="c, what the step before has left, is not in it",
 )  # fmt: skip
 
 FLOAT64_MAX = (2 - 2**-52) * 2.0**1023
@@ -145,13 +152,33 @@ def parse_arrays(text: Any, dtype: str, rank: int = 2) -> Expression:
     Raises:
         WorkloadError: the part that is not understood, and what is possible there.
     """
+    return _of_arrays(text, accumulator_of(dtype, dtype), dtype, replace(ARRAYS, rank=rank))
+
+
+def parse_step(text: Any, dtype: str, rank: int = 2) -> Expression:
+    """The step of a recurrence that ``text`` says, for example ``c * a + x``.
+
+    ``c`` is what the step before has left; all else is as `parse_arrays` takes it. ``c`` has the
+    type in which the step is computed.
+
+    Raises:
+        WorkloadError: the part that is not understood, and what is possible there.
+    """
+    carried, dialect = accumulator_of(dtype, dtype), replace(STEP, rank=rank)
+    step = _of_arrays(text, carried, dtype, dialect)
+    while step.computed != carried:  # only ever to a wider type, of three
+        carried = step.computed
+        step = _of_arrays(text, carried, dtype, dialect)
+    return step
+
+
+def _of_arrays(text: Any, accumulator: str, dtype: str, dialect: Dialect) -> Expression:
     if not isinstance(text, str) or len(text) > MAX_TEXT:
         why = f"a text of up to {MAX_TEXT} characters"
-        raise WorkloadError(f"expression = {_short(repr(text))}: {why}")
-    dialect = replace(ARRAYS, rank=rank)
-    parsed = _Reader(text, accumulator_of(dtype, dtype), dtype, dialect).read(text)
+        raise WorkloadError(f"{dialect.field} = {_short(repr(text))}: {why}")
+    parsed = _Reader(text, accumulator, dtype, dialect).read(text)
     if not parsed.operands:
-        raise WorkloadError(f"expression = {_short(text)!r}: names no array")
+        raise WorkloadError(f"{dialect.field} = {_short(text)!r}: names no array")
     return parsed
 
 
@@ -177,8 +204,7 @@ class _Reader:
             self.refuse(f"{why}; an expression {self.dialect.example}")
         read = self.checked(self.typed(self.node(tree), self.accumulator))
         if self.dialect.of_sum and not _has_sum(read):
-            known = ", ".join(sorted(JOINED))
-            self.refuse(f"the sum c is not in it; names that may be joined by +: {known}")
+            self.refuse(self.dialect.without)
         return read
 
     def checked(self, expression: Expression) -> Expression:

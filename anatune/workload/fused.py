@@ -34,7 +34,7 @@ class Fused:
         require(1 <= count <= MAX_MEMBERS, why, WorkloadError)
         for member in self.members:
             named = type(member).__name__
-            why = f"fused: {named}: use matmul, elementwise, stencil, reduce or softmax"
+            why = f"fused: {named}: use matmul, elementwise, stencil, reduce, scan or softmax"
             require(isinstance(member, (Matmul, Map)), why, WorkloadError)
             dims = member.dims if isinstance(member, Matmul) else ()
             why = f"fused: {member}: numbers for extents are needed here; take workload.at(...)"
@@ -83,7 +83,7 @@ def fused(workloads: Sequence[Any], *, same_a: bool = False) -> Fused:
     """Independent workloads as one, computed by one call: ``c1, c2 = result(a1, b1, a2, b2)``.
 
     Args:
-        workloads: what `matmul`, `elementwise`, `stencil`, `reduce` and `softmax` return.
+        workloads: what `matmul`, `elementwise`, `stencil`, `reduce`, `scan` and `softmax` return.
         same_a: they are matrix products of one A: query, key and value; reduce and downsample. A
             call then takes it once, first: ``q, k, v = result(x, wq, wk, wv)``.
 
