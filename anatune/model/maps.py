@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from anatune.hwprofile.profile import Profile
+from anatune.model.alignment import loads_of
+from anatune.model.chains import chain_cycles, simple_cycles
 from anatune.model.copying import TRANSPOSE_CYCLES
 from anatune.model.energy import BYTE_PJ, PJ, static_joules
 from anatune.model.machine import Machine, machine
@@ -29,24 +31,26 @@ TURN_CYCLES = 1.0
 WRITE_ALLOCATE = 2.0
 """Times that a line passes a link which is written: it is read first, and written back."""
 
-ROW_CYCLES = 4.0
+ROW_CYCLES = 1.0
 """Cycles to begin and end a row: addresses and a loop. Rows overlap, as a Zen 5 guest showed with
-sums of 2000 rows of 7."""
+x + b[n] of 500 rows of 7."""
 
-HALVING_CYCLES = 1.0
-"""Cycles of one halving when a vector is folded across: a shuffle and an operation, on two ports;
-those of one row overlap with the next row."""
+HALVING_CYCLES = 0.5
+"""Cycles of one halving when a vector is folded across: a shuffle and an operation, two of each a
+cycle; those of one row overlap with the next row. Sums of 2000 rows of 7 on a Zen 5 guest."""
 
 ROW_START_CYCLES = 12.0
-"""Cycles that a row costs which no prefetcher has seen coming, where columns are folded: 49 rows of
-2048 columns, in L2 of a Zen 5 guest."""
+"""Cycles that a part of a row costs which no prefetcher has seen coming, where columns are folded
+or scanned in chunks: nothing hides them. 49 rows of 1000 columns, in L2 of a Zen 5 guest; 49 rows
+of 2048, which share a few sets, took twice that."""
 
 MEMORY_SHARE = 0.75
 """Share of the probed read rate of memory that reads and writes together get: the bus turns around.
 x + y of 8 million elements on a Zen 5 guest."""
 
-NARROWING = {"integer": 6.0, "bfloat16": 7.0, "float": 1.0}
-"""Vector operations that make a result of a narrower type: counted in `codegen.convert`."""
+NARROWING = {"integer": 4.5, "bfloat16": 7.0, "float": 1.0, "saturated": 1.0}
+"""Vector operations that make a result of a narrower type: counted in `codegen.convert`, those to
+integers measured on a Zen 5 guest; integers are saturated and narrowed in one."""
 
 SOFTMAX_OPERATIONS = OPERATIONS["exp"] + 4
 """Besides the expression: largest value, difference, exponential, sum, product."""
@@ -89,7 +93,8 @@ def predict_map(
 ) -> Estimate:
     """The estimate of ``plan``: T = units of a thread * T_unit + T_threads.
 
-    T_unit = (t_operations^p + t_loads^p + t_stores^p + t_chains^p + t_data^p)^(1/p) + t_rows.
+    T_unit = (sum of t^p)^(1/p) + t_turns + t_rows + t_row_starts, the sum over operations, loads,
+    stores, chains, transposing and data.
     """
     here = machine(profile, plan.threads)
     units = -(-plan.units // plan.threads)
@@ -120,26 +125,30 @@ def unit_cost(
     w, here = plan.workload, machine(profile, threads)
     vectors, turns, rows = _vectors_turns_rows(plan)
     finish = w.finished.reads if w.fold == SCAN else ()
-    loads = [op for op in (*w.element.reads, *finish) if "n" in op.axes]
+    loads = [loads_of(plan, op, here.l1.line_bytes)
+             for op in (*w.element.reads, *finish) if "n" in op.axes]
     kept = SOFTMAX_RUNS if w.fold == SOFTMAX else 0.0
     stores = kept + (0.0 if w.fold in FOLDS else 1.0)
     size = _bytes_of_unit(plan)
     level, rate = _level(here, (working_bytes or w.operand_bytes) / threads)
-    down = w.m if plan.down and level != "L1" else 0
+    far = level != "L1"  # within L1 the ports are all there is
+    down = w.m if plan.down and plan.chunks > 1 and far else 0
     terms = {
         "operations": vectors * _operations(w) / here.fma_per_cycle,
-        "load ports": vectors * (len(loads) + kept) / here.loads,
+        "load ports": vectors * (sum(loads) + kept) / here.loads,
         "store ports": vectors * stores / here.stores,
-        "chains": turns * here.fma_latency * _chain(w),
+        "chains": (turns - (w.fold in FOLDS)) * _chain_cycles(w, here.fma_latency),
         "transposing": vectors * plan.lanes * _squares(plan) * TRANSPOSE_CYCLES,
-        f"{level} bandwidth": size / rate,
+        f"{level} bandwidth": size / rate if far else 0.0,
+    }
+    after = {
+        "turns": turns * TURN_CYCLES,
+        "rows": rows * (ROW_CYCLES + _folding_cycles(plan)),
         "row starts": down * ROW_START_CYCLES,
     }
-    counted = turns * TURN_CYCLES
-    begun = rows * (ROW_CYCLES + _folding_cycles(plan))
     together = sum(c**OVERLAP for c in terms.values()) ** (1 / OVERLAP)
-    shown = (*terms.items(), ("turns", counted), ("rows", begun))
-    return UnitCost(tuple(shown), together + counted + begun, size, level)
+    shown = (*terms.items(), *after.items())
+    return UnitCost(shown, together + sum(after.values()), size, level)
 
 
 def _vectors_turns_rows(plan: MapPlan) -> tuple[float, float, float]:
@@ -170,11 +179,11 @@ def _scans_rows(w: Map) -> bool:
     return w.fold == SCAN and w.over == "n"
 
 
-def _chain(w: Map) -> int:
-    """Operations that wait for each other from one vector of a chain to the next."""
+def _chain_cycles(w: Map, fma_latency: float) -> float:
+    """Cycles that each turn waits for the one before."""
     if w.fold == SCAN:
-        return max(1, w.element.chain or 0)
-    return 1 if w.fold in FOLDS else 0
+        return chain_cycles(w.element, fma_latency) or 0.0
+    return simple_cycles(w.held, fma_latency) if w.fold in FOLDS else 0.0
 
 
 def _squares(plan: MapPlan) -> int:
@@ -189,7 +198,8 @@ def _narrowing(w: Map) -> float:
     to = str(w.out_dtype)
     if w.fold in FOLDS or to == w.held:
         return 0.0
-    return NARROWING.get(to, NARROWING["float" if is_float(to) else "integer"])
+    kind = "float" if is_float(to) else "integer" if is_float(w.held) else "saturated"
+    return NARROWING.get(to, NARROWING[kind])
 
 
 def _folding_cycles(plan: MapPlan) -> float:

@@ -95,11 +95,6 @@ class Expression:
         """Vector operations, see `OPERATIONS`."""
         return sum(part.operations for part in self.parts)
 
-    @cached_property
-    def chain(self) -> int | None:
-        """Vector operations, one after another, from the sum to the value; None without a sum."""
-        return max((part.chain for part in self.parts if part.chain is not None), default=None)
-
     def of(self, inner: Expression) -> Expression:
         """This expression with ``inner``, itself of the same sum, in the place of the sum."""
         return self._replace(lambda mine: inner._replace(lambda _: mine))
@@ -119,10 +114,6 @@ class Sum(Expression):
     """The sum of products itself, in the accumulator's type, which `parse` fills in."""
 
     dtype: str = field(default="", compare=False)
-
-    @cached_property
-    def chain(self) -> int | None:
-        return 0
 
     def _replace(self, sum_by: Callable[[Sum], Expression]) -> Expression:
         return sum_by(self)
@@ -203,11 +194,6 @@ class Apply(Expression):
     @cached_property
     def operations(self) -> int:
         return OPERATIONS.get(self.function, 1) + super().operations
-
-    @cached_property
-    def chain(self) -> int | None:
-        before = super().chain
-        return None if before is None else before + OPERATIONS.get(self.function, 1)
 
     def _replace(self, sum_by: Callable[[Sum], Expression]) -> Expression:
         arguments = tuple(argument._replace(sum_by) for argument in self.arguments)
