@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from anatune.workload import Dim, Matmul, matmul
     from anatune.workload.arrays import elementwise, reduce, scan, softmax, stencil
     from anatune.workload.fused import fused
+    from anatune.workload.group import chain, group
 
 __version__ = "0.1.0"
 
@@ -51,12 +52,14 @@ _HOME = {
     "Result": "anatune.result",
     "Store": "anatune.records",
     "ThroughputModel": "anatune.plan",
+    "chain": "anatune.workload.group",
     "detect": "anatune.machine",
     "elementwise": "anatune.workload.arrays",
     "explain": "anatune.api",
     "forget_microkernel": "anatune.plan.registered",
     "fuse_loops": "anatune.loops",
     "fused": "anatune.workload.fused",
+    "group": "anatune.workload.group",
     "kernel_object": "anatune.codegen.tensorize",
     "load": "anatune.codegen.library",
     "load_profile": "anatune.machine",

@@ -19,14 +19,18 @@ from anatune.measure.nursery import Nursery
 from anatune.measure.outcome import Measurement, Outcome
 from anatune.measure.pinning import processors
 from anatune.model import candidates as model
-from anatune.model.fusion import Option, options
+from anatune.model.fusion import options
+from anatune.model.groups import group_options
 from anatune.plan import CodeTarget
 from anatune.plan.fusion import FusionEstimate, FusionPlan
+from anatune.plan.group import GroupEstimate, GroupPlan
 from anatune.records import Kernels
 from anatune.workload.fused import Fused
+from anatune.workload.group import Group
 from anatune.workload.maps import Map
 
-BENCH = "anatune.measure.group_bench:GroupBench"
+INDEPENDENT_BENCH = "anatune.measure.group_bench:GroupBench"
+DEPENDENT_BENCH = "anatune.measure.group_bench:DependentBench"
 
 PATIENCE_S = 60.0
 """Time that a worker may take besides what a kernel is predicted to take, seconds."""
@@ -43,18 +47,24 @@ ROUNDS = 5
 FASTER = 0.98
 """Share of the model's pick's time below which another way is taken for it: less is noise."""
 
+TogetherPlan = FusionPlan | GroupPlan
+
+Option = tuple[TogetherPlan, FusionEstimate | GroupEstimate]
+
 MODEL_ONLY = Measurement(Outcome.SKIPPED, note="model only")
 ELSEWHERE = Measurement(Outcome.SKIPPED, note="for another machine: compiled, not run")
 
 
 def tune_group(
-    workload: Fused | Map, target: Any = HOST, *, budget: Any = None, threads: int | None = None,
+    workload: Fused | Group | Map, target: Any = HOST, *, budget: Any = None,
+    threads: int | None = None,
     progress: Callable[[str], None] = lambda text: None,
 ) -> GroupResult:  # fmt: skip
     """A verified kernel for workloads that are computed together, and the decision how.
 
     Args:
-        workload: what `fused`, `elementwise`, `stencil`, `reduce`, `scan` or `softmax` returns.
+        workload: what `fused`, `group`, `chain`, `elementwise`, `stencil`, `reduce`, `scan` or
+            `softmax` returns.
         budget: 0: the model decides, and its pick is verified; else all ways are built, verified
             and timed in turn, and the fastest is taken.
         target, threads, progress: as `tune` takes them.
@@ -68,16 +78,17 @@ def tune_group(
     limit = Budget.parse(budget)
     profile = cpu_only(target, progress)
     count = model.thread_count(profile, threads)
-    ways = options(profile, together, count)
+    ways = _options(profile, together, count)
     if not _runs_here(profile):
         return _result(profile, ways, {ways[0][0]: ELSEWHERE}, {}, ways[0][0], None, single)
     wanted = ways if limit.candidates else ways[:1]
-    with Nursery(BENCH, (together,), count) as nursery, Builder(processors(), Kernels()) as builder:
-        found: dict[FusionPlan, Measurement] = {}
-        paths: dict[FusionPlan, Path] = {}
+    bench = DEPENDENT_BENCH if isinstance(together, Group) else INDEPENDENT_BENCH
+    with Nursery(bench, (together,), count) as nursery, Builder(processors(), Kernels()) as builder:
+        found: dict[TogetherPlan, Measurement] = {}
+        paths: dict[TogetherPlan, Path] = {}
         for entry, built in builder.build([Entry(plan) for plan, _ in wanted]):
             plan = entry.plan
-            progress(f"verifying: {plan.decision.value}")
+            progress(f"verifying: {plan.decided}")
             if isinstance(built, Measurement):
                 found[plan] = built
                 continue
@@ -93,7 +104,14 @@ def tune_group(
         return _result(profile, ways, found, seconds, chosen, Code.of(paths[chosen]), single)
 
 
-def _chosen(fine: Sequence[FusionPlan], seconds: dict[FusionPlan, float]) -> FusionPlan:
+def _options(profile: Profile, workload: Fused | Group, threads: int) -> list[Option]:
+    """The ways to compute ``workload``, the model's pick first."""
+    if isinstance(workload, Group):
+        return list(group_options(profile, workload, threads))
+    return list(options(profile, workload, threads))
+
+
+def _chosen(fine: Sequence[TogetherPlan], seconds: dict[TogetherPlan, float]) -> TogetherPlan:
     """The first, which is the model's pick, unless another was clearly faster."""
     pick = fine[0]
     if not seconds:
@@ -102,7 +120,7 @@ def _chosen(fine: Sequence[FusionPlan], seconds: dict[FusionPlan, float]) -> Fus
     return fastest if seconds[fastest] < FASTER * seconds[pick] else pick
 
 
-def _patience_s(estimate: FusionEstimate) -> float:
+def _patience_s(estimate: FusionEstimate | GroupEstimate) -> float:
     return PATIENCE_S + HANG_FACTOR * estimate.seconds
 
 
@@ -116,10 +134,10 @@ def _checked(nursery: Nursery, path: Path, patience_s: float) -> Measurement:
 
 
 def _timed(
-    nursery: Nursery, ways: Sequence[Option], paths: dict[FusionPlan, Path]
-) -> dict[FusionPlan, float]:
+    nursery: Nursery, ways: Sequence[Option], paths: dict[TogetherPlan, Path]
+) -> dict[TogetherPlan, float]:
     """Seconds of each way, all timed in turn so that no way has the quiet minutes alone."""
-    samples: dict[FusionPlan, list[float]] = {plan: [] for plan, _ in ways}
+    samples: dict[TogetherPlan, list[float]] = {plan: [] for plan, _ in ways}
     with alone(), nursery.cell() as cell:
         calls = {
             plan: cell.call("calls", str(paths[plan]), BATCH_S, timeout_s=PATIENCE_S)
@@ -134,8 +152,8 @@ def _timed(
 
 
 def _result(
-    profile: Profile, ways: Sequence[Option], found: dict[FusionPlan, Measurement],
-    seconds: dict[FusionPlan, float], chosen: FusionPlan, code: Code | None, single: bool,
+    profile: Profile, ways: Sequence[Option], found: dict[TogetherPlan, Measurement],
+    seconds: dict[TogetherPlan, float], chosen: TogetherPlan, code: Code | None, single: bool,
 ) -> GroupResult:  # fmt: skip
     candidates = [
         GroupCandidate(plan, estimate, found.get(plan, MODEL_ONLY), seconds.get(plan))
@@ -151,7 +169,7 @@ def _runs_here(profile: Profile) -> bool:
     return runs_here(CodeTarget.of(profile.target))
 
 
-def _why_none(found: dict[FusionPlan, Measurement]) -> AnatuneError:
+def _why_none(found: dict[TogetherPlan, Measurement]) -> AnatuneError:
     first = next(iter(found.values()))
     why = f"none of {len(found)} ways gave a working kernel; the first: {first.note}"
     return first.outcome.error(why)

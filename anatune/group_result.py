@@ -12,17 +12,20 @@ from anatune.compiled import Compiled
 from anatune.hwprofile import Profile
 from anatune.measure.outcome import Measurement
 from anatune.model.explain_fusion import explain_fusion
+from anatune.model.explain_group import explain_group
 from anatune.plan.fusion import FusionEstimate, FusionPlan
+from anatune.plan.group import GroupEstimate, GroupPlan
 from anatune.units import TIME
 from anatune.workload.fused import Fused, Workload
+from anatune.workload.group import Group
 
 
 @dataclass(frozen=True)
 class GroupCandidate:
     """One way to compute the workloads: what was predicted, and what came out."""
 
-    plan: FusionPlan
-    predicted: FusionEstimate
+    plan: FusionPlan | GroupPlan
+    predicted: FusionEstimate | GroupEstimate
     measurement: Measurement
     measured_s: float | None = None  # fastest of some rounds; None where it was not timed
 
@@ -32,8 +35,9 @@ class GroupResult(Compiled, GroupCall):
 
     Attributes:
         workload, profile: what was tuned, and for which machine.
-        plan: a frozen `FusionPlan` with ``to_json``; ``decision`` says what it came to.
-        predicted: the model's `FusionEstimate`.
+        plan: a frozen `FusionPlan`, or a `GroupPlan` where workloads read each other's results,
+            with ``to_json``; ``decision`` says what it came to.
+        predicted: the model's `FusionEstimate` or `GroupEstimate`.
         candidates: the ways that were considered, the model's pick first.
     """
 
@@ -53,13 +57,14 @@ class GroupResult(Compiled, GroupCall):
         )  # fmt: skip
 
     @property
-    def workload(self) -> Fused | Workload:
+    def workload(self) -> Fused | Group | Workload:
         """What was tuned, as it was given."""
-        fused = self.plan.workload
-        return fused.members[0] if self._single_workload else fused
+        whole = self.plan.workload
+        single = self._single_workload and isinstance(whole, Fused)
+        return whole.members[0] if single else whole  # type: ignore[union-attr]
 
     @property
-    def plan(self) -> FusionPlan:
+    def plan(self) -> FusionPlan | GroupPlan:
         return self._chosen.plan
 
     @property
@@ -68,7 +73,7 @@ class GroupResult(Compiled, GroupCall):
         return self.plan.decision.value
 
     @property
-    def predicted(self) -> FusionEstimate:
+    def predicted(self) -> FusionEstimate | GroupEstimate:
         return self._chosen.predicted
 
     @property
@@ -79,11 +84,12 @@ class GroupResult(Compiled, GroupCall):
     def explain(self) -> str:
         """The predicted times of all ways, what binds each workload, and who computes what."""
         ways = [(c.plan, c.predicted) for c in self.candidates]
-        lines = [explain_fusion(self.profile, ways, self.plan), "measured"]
+        explained: Any = explain_group if isinstance(self.plan, GroupPlan) else explain_fusion
+        lines = [explained(self.profile, ways, self.plan), "measured"]
         for c in self.candidates:
             seconds = c.measured_s
             said = TIME.show(seconds) if seconds else c.measurement.note or "nothing"
-            lines.append(f"  {c.plan.decision.value}: {said}")
+            lines.append(f"  {c.plan.decided}: {said}")
         return "\n".join(lines)
 
     def __repr__(self) -> str:

@@ -32,6 +32,7 @@ from anatune.records.record import COLD, WARM
 from anatune.result import Candidate, Result
 from anatune.search import Search, find_search
 from anatune.workload.fused import Fused
+from anatune.workload.group import Group
 from anatune.workload.maps import Map
 
 FALL_BACK = 3
@@ -90,7 +91,7 @@ def tune(
         WorkloadError, OptionError, ProfileError: an argument that cannot be used, named.
         BuildError, VerificationError, WorkerError: no plan led to a kernel that works.
     """
-    if isinstance(workload, (Fused, Map)):
+    if isinstance(workload, (Fused, Group, Map)):
         from anatune.group import tune_group
 
         return tune_group(workload, target, budget=budget, threads=threads, progress=progress)

@@ -18,6 +18,7 @@ from tvm import tirx
 from anatune.codegen.dynamic import lower_dynamic
 from anatune.codegen.fusion import lower_fusion
 from anatune.codegen.gemm import lower_gemm
+from anatune.codegen.groups import lower_group
 from anatune.codegen.call import ENTRY
 from anatune.codegen.external import linked_with
 from anatune.codegen.library import PLAN_SYMBOL, Code
@@ -27,6 +28,7 @@ from anatune.codegen.target import tvm_target
 from anatune.errors import BuildError, OptionError, last_line, require
 from anatune.plan import DynamicPlan, GemmPlan, Plan, SchedulePlan
 from anatune.plan.fusion import FusionPlan
+from anatune.plan.group import GroupPlan
 
 PASS_CONFIG = {
     # Storage rewriting lets register tiles of different heights share one array; LLVM then keeps
@@ -46,7 +48,7 @@ SOURCE_KINDS = ("tir", "llvm", "asm")
 class Kernel:
     """A compiled plan; its functions take tensors of TVM's FFI and return nothing."""
 
-    plan: Plan | FusionPlan
+    plan: Plan | FusionPlan | GroupPlan
     ir: tvm.IRModule
     executable: Any
     objects: tuple[Path, ...] = ()  # that its code is linked with: an external micro-kernel's
@@ -86,7 +88,7 @@ class Kernel:
         return path
 
 
-def build(plan: Plan | FusionPlan) -> Kernel:
+def build(plan: Plan | FusionPlan | GroupPlan) -> Kernel:
     """Compile ``plan``.
 
     Raises:
@@ -102,16 +104,18 @@ def build(plan: Plan | FusionPlan) -> Kernel:
     return Kernel(plan, module, executable, objects)
 
 
-def _lowered(plan: Plan | FusionPlan) -> tuple[tvm.IRModule, dict[str, Any], list[str]]:
+def _lowered(plan: Plan | FusionPlan | GroupPlan) -> tuple[tvm.IRModule, dict[str, Any], list[str]]:
     """The functions of ``plan``, how TVM's passes are set for them, and which are left out."""
     if isinstance(plan, SchedulePlan):
         return scheduled(plan).mod, {}, []
     return tvm.IRModule(_functions(plan)), PASS_CONFIG, IDLE_PASSES
 
 
-def _functions(plan: GemmPlan | DynamicPlan | FusionPlan) -> dict[str, tirx.PrimFunc]:
+def _functions(plan: GemmPlan | DynamicPlan | FusionPlan | GroupPlan) -> dict[str, tirx.PrimFunc]:
     if isinstance(plan, FusionPlan):
         return lower_fusion(plan)
+    if isinstance(plan, GroupPlan):
+        return lower_group(plan)
     return lower_dynamic(plan) if isinstance(plan, DynamicPlan) else lower_gemm(plan)
 
 

@@ -23,6 +23,7 @@ from anatune.errors import BuildError, CacheError, require
 from anatune.hwprofile.kept import CACHE_ENVIRONMENT, cache_folder
 from anatune.plan import CodeTarget, DynamicPlan, ExternalKernel, Plan
 from anatune.plan.fusion import FusionPlan
+from anatune.plan.group import GroupPlan
 
 SUFFIX = {"object": ".o", "llvm": ".ll"}
 """Ends of names of kept code, by its form."""
@@ -79,13 +80,13 @@ def _folder() -> Path:
     return cache_folder() / "micro_kernels"
 
 
-def linked_with(plan: Plan | FusionPlan) -> tuple[Path, ...]:
+def linked_with(plan: Plan | FusionPlan | GroupPlan) -> tuple[Path, ...]:
     """Objects that the code of ``plan`` must be linked with, each once."""
     parts: tuple[Any, ...] = (plan,)
     if isinstance(plan, DynamicPlan):
         parts = plan.variants
-    elif isinstance(plan, FusionPlan):
-        parts = tuple(member.plan for member in plan.members)
+    elif isinstance(plan, (FusionPlan, GroupPlan)):
+        parts = plan.plans
     kernels = filter(None, (getattr(part, "micro_kernel", None) for part in parts))
     return tuple(dict.fromkeys(file for kernel in kernels for file in objects_of(kernel)))
 

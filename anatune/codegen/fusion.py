@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from typing import Any
 
@@ -17,8 +17,9 @@ from anatune.codegen.maps import OUT, emit_units
 from anatune.codegen.sizes import Sizes
 from anatune.codegen.span import Span
 from anatune.codegen.vectors import index
+from anatune.codegen.views import as_planned
 from anatune.plan import GemmPlan
-from anatune.plan.fusion import Decision, FusionPlan, Member
+from anatune.plan.fusion import Decision, FusionPlan, Member, MemberPlan
 from anatune.plan.maps import MapPlan
 
 Buffers = list[dict[str, Any]]
@@ -33,51 +34,41 @@ def lower_fusion(plan: FusionPlan) -> dict[str, tirx.PrimFunc]:
             T.func_attr({"tirx.noalias": True, "global_symbol": ENTRY})
             buffers = _arguments(plan)
             with ExitStack() as scope:
-                for multiply, lanes in _arithmetics(plan):
+                for multiply, lanes in arithmetics(plan.plans):
                     scope.enter_context(imported(multiply, lanes))
                 if plan.decision is Decision.ONE_BY_ONE:
-                    _one_by_one(plan, buffers)
+                    for member, mine in zip(plan.members, buffers):
+                        emit_alone(member.plan, mine)
                 else:
-                    _one_region(plan, buffers)
+                    emit_one_region(plan, buffers)
     return {ENTRY: builder.get()}
 
 
 def _arguments(plan: FusionPlan) -> Buffers:
     buffers: Buffers = [{} for _ in plan.members]
     for number, name, tensor in plan.workload.inputs():
-        buffers[number][name] = T.arg(f"{name}_{number}", gemm._buffer(tensor))
+        buffers[number][name] = T.arg(f"{name}_{number}", gemm.buffer_of(tensor))
     if plan.workload.same_a:
         for mine in buffers:
             mine["a"] = buffers[0]["a"]
     for number, (member, mine) in enumerate(zip(plan.members, buffers)):
         key = "c" if isinstance(member.plan, GemmPlan) else OUT
-        mine[key] = T.arg(f"out_{number}", gemm._buffer(member.plan.workload.output))
-    for member, mine in zip(plan.members, buffers):
-        if isinstance(member.plan, MapPlan) and member.plan.flat:
-            mine.update({name: _as_one_row(buffer) for name, buffer in mine.items()})
-    return buffers
+        mine[key] = T.arg(f"out_{number}", gemm.buffer_of(member.plan.workload.output))
+    return [as_planned(member.plan, mine) for member, mine in zip(plan.members, buffers)]
 
 
-def _as_one_row(buffer: Any) -> Any:
-    """The same memory without its rows."""
-    if len(buffer.shape) < 2:
-        return buffer
-    elements = index(int(buffer.shape[0]) * int(buffer.shape[1]))
-    return T.decl_buffer((elements,), buffer.dtype, data=buffer.data, align=buffer.data_alignment)
-
-
-def _arithmetics(plan: FusionPlan) -> dict[tuple[Any, int], None]:
+def arithmetics(plans: Iterable[MemberPlan]) -> dict[tuple[Any, int], None]:
     """What `imported` must be told of, each once."""
-    products = [m.plan for m in plan.members if isinstance(m.plan, GemmPlan)]
+    products = [plan for plan in plans if isinstance(plan, GemmPlan)]
     return dict.fromkeys((p.multiply, p.tile.lanes) for p in products)
 
 
-def _one_by_one(plan: FusionPlan, buffers: Buffers) -> None:
-    for member, mine in zip(plan.members, buffers):
-        if isinstance(member.plan, GemmPlan):
-            gemm.emit_product(Sizes(member.plan), mine)
-        else:
-            _alone(member.plan, mine)
+def emit_alone(plan: MemberPlan, buffers: Mapping[str, Any]) -> None:
+    """All of a workload, as its own plan says."""
+    if isinstance(plan, GemmPlan):
+        gemm.emit_product(Sizes(plan), buffers)
+    else:
+        _alone(plan, buffers)
 
 
 def _alone(plan: MapPlan, buffers: Mapping[str, Any]) -> None:
@@ -93,7 +84,8 @@ def _alone(plan: MapPlan, buffers: Mapping[str, Any]) -> None:
             emit_units(plan, buffers, start, stop)
 
 
-def _one_region(plan: FusionPlan, buffers: Buffers) -> None:
+def emit_one_region(plan: FusionPlan, buffers: Buffers) -> None:
+    """The shares of ``plan``, each by its worker."""
     if len(plan.shares) == 1:
         for piece in plan.shares[0]:
             member = plan.members[piece.member]

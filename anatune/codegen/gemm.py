@@ -45,11 +45,11 @@ def lower_gemm(plan: GemmPlan) -> dict[str, tirx.PrimFunc]:
         packed = {"packed_b": Tensor.rows(plan.packed_ahead_shape, plan.multiply.b)}
         pack = {"b": inputs.pop("b"), **packed}
         emit = lambda buffers: emit_pack_ahead(sizes, buffers)  # noqa: E731
-        packs[PACK_ENTRY] = function(PACK_ENTRY, pack, [plan], _buffer, emit)
+        packs[PACK_ENTRY] = function(PACK_ENTRY, pack, [plan], buffer_of, emit)
         inputs = {"a": inputs.pop("a"), **packed, **inputs}
     main = {**inputs, "c": w.output}
     compute = lambda buffers: emit_product(sizes, buffers)  # noqa: E731
-    return {ENTRY: function(ENTRY, main, [plan], _buffer, compute), **packs}
+    return {ENTRY: function(ENTRY, main, [plan], buffer_of, compute), **packs}
 
 
 def function(
@@ -72,7 +72,7 @@ def function(
     return builder.get()
 
 
-def _buffer(tensor: Tensor) -> Any:
+def buffer_of(tensor: Tensor) -> Any:
     """Callers' buffers are trusted to be aligned to one element, which numpy's always are."""
     apart = {} if tensor.compact else {"strides": [index(s) for s in tensor.strides]}
     shape = [index(extent) for extent in tensor.shape or (1,)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from anatune.codegen.call import ENTRY, OVERLAP
 from anatune.codegen.operands import Slot, like, overlapping
 from anatune.errors import OperandError, require
 from anatune.workload.fused import Fused
+from anatune.workload.group import Group
 
 
 class GroupCall:
@@ -22,9 +23,19 @@ class GroupCall:
         function: gives the compiled function of a name; asked at the first call.
     """
 
-    def __init__(self, workload: Fused, single: bool, function: Callable[[str], Any]) -> None:
-        self._single, self._function = single, function
+    def __init__(
+        self, workload: Fused | Group, single: bool, function: Callable[[str], Any]
+    ) -> None:
+        self._function = function
         self._main: Any = None
+        if isinstance(workload, Group):
+            self._slots = [Slot(name, tensor) for name, tensor in workload.inputs.items()]
+            self._outs = [
+                Slot(name, tensor, written=True) for name, tensor in workload.results.items()
+            ]
+            self._single = len(self._outs) == 1
+            return
+        self._single = single
         # Numbered where there are several, so that errors say whose operand they are about.
         self._slots = [
             Slot(name if single else f"{name} of workload {number}", tensor)
@@ -35,27 +46,28 @@ class GroupCall:
             for number, member in enumerate(workload.members)
         ]
 
-    def __call__(self, *operands: Any, out: Any = None) -> Any:
+    def __call__(self, *operands: Any, out: Any = None, **named: Any) -> Any:
         """The results for the given operands, those of each workload in order.
 
         Args:
             operands: numpy arrays or other DLPack tensors on the CPU; a scalar may be a number.
-            out: arrays to write into, one for each workload (for a single one: the array itself);
+            named: those that are not given by position, by their names.
+            out: arrays to write into, one for each result (for a single one: the array itself);
                 they must overlap neither each other nor an input.
 
         Raises:
             OperandError: a wrong number of operands, or one of the wrong shape, data type, strides
                 or device, named with what would be right.
         """
-        arrays, results = self._arguments(operands, out)
+        arrays, results = self._arguments(operands, named, out)
         if self._main is None:
             self._main = self._function(ENTRY)
         self._main(*arrays)
         return results
 
-    def prepare(self, *operands: Any, out: Any = None) -> Callable[[], Any]:
+    def prepare(self, *operands: Any, out: Any = None, **named: Any) -> Callable[[], Any]:
         """A function without arguments that computes the results of exactly these arrays."""
-        arrays, results = self._arguments(operands, out)
+        arrays, results = self._arguments(operands, named, out)
         main = self._function(ENTRY)
         import tvm_ffi  # imports all of torch where that is installed
 
@@ -67,7 +79,10 @@ class GroupCall:
 
         return run
 
-    def _arguments(self, operands: Sequence[Any], out: Any) -> tuple[list[np.ndarray], Any]:
+    def _arguments(
+        self, operands: Sequence[Any], named: Mapping[str, Any], out: Any
+    ) -> tuple[list[np.ndarray], Any]:
+        operands = self._in_order(operands, named) if named else operands
         if len(operands) != len(self._slots):
             names = ", ".join(slot.name for slot in self._slots)
             raise OperandError(f"{len(operands)} operands: {len(self._slots)} are needed: {names}")
@@ -79,6 +94,16 @@ class GroupCall:
             return [*inputs, *outputs], out
         results = tuple(like(operands[0], c) for c in made)
         return [*inputs, *outputs], results[0] if self._single else results
+
+    def _in_order(self, operands: Sequence[Any], named: Mapping[str, Any]) -> list[Any]:
+        """All operands by position."""
+        rest = [slot.name for slot in self._slots[len(operands) :]]
+        for name in named:
+            why = f"{name}: no operand, or given twice; by name there may be {', '.join(rest)}"
+            require(name in rest, why, OperandError)
+        missing = ", ".join(name for name in rest if name not in named)
+        require(not missing, f"{missing}: missing", OperandError)
+        return [*operands, *(named[name] for name in rest)]
 
     def _given(self, out: Any) -> Sequence[Any]:
         if self._single:

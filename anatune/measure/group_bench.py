@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,12 +16,14 @@ from anatune.errors import VerificationError
 from anatune.measure import verify
 from anatune.measure.bench import time_batches
 from anatune.measure.calibrate import calls_of_batch
+from anatune.measure.group_reference import check_group
 from anatune.measure.inputs import UNTOUCHED, operands, untouched
 from anatune.measure.map_check import check_map
 from anatune.measure.pinning import pin_threads
 from anatune.workload import Matmul
 from anatune.workload.dtypes import INTEGER_RANGE, is_float, numpy_dtype
 from anatune.workload.fused import Fused, Workload
+from anatune.workload.group import Group
 from anatune.workload.maps import SCAN, Map
 
 SAMPLES = 5
@@ -36,31 +39,19 @@ LARGEST_SCANNED = 1.0
 LARGEST_DRAWN_INTEGER = 100
 
 
-class GroupBench:
-    """Kernels of one `Fused`, with the operands that they share."""
+class _Bench:
+    """Compiled kernels by their paths, run on one set of arrays."""
 
-    def __init__(self, workload: Fused) -> None:
+    def __init__(self, slots: Sequence[Slot], arrays: Sequence[np.ndarray]) -> None:
         load_runtime()
-        self.workload = workload
-        self.inputs = [drawn(member, seed) for seed, member in enumerate(workload.members)]
-        if workload.same_a:
-            for mine in self.inputs[1:]:
-                mine["a"] = self.inputs[0]["a"]
-        self.outputs = [_room(member) for member in workload.members]
+        self._arguments = [
+            tvm_ffi.from_dlpack(slot.take(array)) for slot, array in zip(slots, arrays)
+        ]
         self._modules: dict[str, Any] = {}
 
-    def check(self, path: str) -> str:
-        """Run a kernel once and compare; "" or what is wrong with its result."""
-        module, arguments = self._ready(path)
-        for array in self.outputs:
-            array.base.fill(UNTOUCHED)  # type: ignore[union-attr]
-        module["main"](*arguments)
-        for number, member in enumerate(self.workload.members):
-            try:
-                check_member(member, self.inputs[number], self.outputs[number])
-            except VerificationError as error:
-                return f"workload {number}: {error}"
-        return ""
+    def run(self, path: str) -> None:
+        """Compute once."""
+        self._module(path)["main"](*self._arguments)
 
     def calls(self, path: str, batch_s: float) -> int:
         """Calls that make a batch of about ``batch_s``."""
@@ -68,19 +59,89 @@ class GroupBench:
 
     def sample(self, path: str, calls: int) -> float:
         """Seconds per call: the median of `SAMPLES` batches of ``calls``."""
-        module, arguments = self._ready(path)
-        module["main"](*arguments)  # which starts the pool's threads
+        self.run(path)  # which starts the pool's threads
         pin_threads()
-        batches = time_batches(module, arguments, calls=calls, batches=SAMPLES)
-        return statistics.median(batches)
+        module = self._module(path)
+        return statistics.median(
+            time_batches(module, self._arguments, calls=calls, batches=SAMPLES)
+        )
 
-    def _ready(self, path: str) -> tuple[Any, list[Any]]:
+    def _module(self, path: str) -> Any:
         if path not in self._modules:
             self._modules[path] = load_module(path)
-        w = self.workload
-        arrays = [Slot(name, t).take(self.inputs[k][name]) for k, name, t in w.inputs()]
-        arrays += [Slot("out", m.output).take(c) for m, c in zip(w.members, self.outputs)]
-        return self._modules[path], [tvm_ffi.from_dlpack(array) for array in arrays]
+        return self._modules[path]
+
+
+class GroupBench(_Bench):
+    """Kernels of one `Fused`, with the operands that they share."""
+
+    def __init__(self, workload: Fused) -> None:
+        self.workload = workload
+        self.inputs = [drawn(member, seed) for seed, member in enumerate(workload.members)]
+        if workload.same_a:
+            for mine in self.inputs[1:]:
+                mine["a"] = self.inputs[0]["a"]
+        self.outputs = [_room(member) for member in workload.members]
+        given = list(workload.inputs())
+        slots = [Slot(name, tensor) for _, name, tensor in given]
+        slots += [Slot("out", member.output) for member in workload.members]
+        super().__init__(slots, [*(self.inputs[k][name] for k, name, _ in given), *self.outputs])
+
+    def check(self, path: str) -> str:
+        """Run a kernel once and compare; "" or what is wrong with its result."""
+        for array in self.outputs:
+            array.base.fill(UNTOUCHED)  # type: ignore[union-attr]
+        self.run(path)
+        for number, member in enumerate(self.workload.members):
+            try:
+                check_member(member, self.inputs[number], self.outputs[number])
+            except VerificationError as error:
+                return f"workload {number}: {error}"
+        return ""
+
+
+class DependentBench(_Bench):
+    """Kernels of one `Group`, with its inputs."""
+
+    def __init__(self, workload: Group) -> None:
+        self.workload = workload
+        self.inputs = drawn_inputs(workload)
+        self.outputs = {name: Slot(name, t).new() for name, t in workload.results.items()}
+        tensors = {**workload.inputs, **workload.results}
+        slots = [Slot(name, tensor) for name, tensor in tensors.items()]
+        super().__init__(slots, [*self.inputs.values(), *self.outputs.values()])
+
+    def check(self, path: str) -> str:
+        """Run a kernel once and compare; "" or what is wrong with its result."""
+        for array in self.outputs.values():
+            array.base.fill(UNTOUCHED)  # type: ignore[union-attr]
+        self.run(path)
+        try:
+            check_group(self.workload, self.inputs, self.outputs)
+        except VerificationError as error:
+            return str(error)
+        return ""
+
+
+def drawn_inputs(workload: Group) -> dict[str, np.ndarray]:
+    """Random inputs by name: as the step draws them that reads them first.
+
+    Floats that are multiplied as B are made smaller, so that sums are about as large as rows of A:
+    results would grow from step to step, and functions of them be flat.
+    """
+    inputs: dict[str, np.ndarray] = {}
+    for seed, step in enumerate(workload.steps):
+        if not any(source in workload.inputs for source in step.reads):
+            continue
+        mine = drawn(step.workload, seed)
+        for operand, source in step.sources:
+            if source not in workload.inputs or source in inputs:
+                continue
+            array, w = mine[operand], step.workload
+            if isinstance(w, Matmul) and operand == "b" and is_float(array.dtype.name):
+                array *= np.array(w.k**-0.5, array.dtype)
+            inputs[source] = array
+    return {name: inputs[name] for name in workload.inputs}
 
 
 def drawn(workload: Workload, seed: int) -> dict[str, np.ndarray]:

@@ -15,6 +15,7 @@ from anatune.model.estimate import predict
 from anatune.model.machine import machine
 from anatune.model.maps import best_map, unit_cost
 from anatune.model.shapes import Shape
+from anatune.model.sharing import sharing_cache
 from anatune.plan import Estimate, GemmPlan, ThreadGrid
 from anatune.plan.fusion import (
     Decision,
@@ -27,7 +28,7 @@ from anatune.plan.fusion import (
 from anatune.plan.maps import MapPlan
 from anatune.workload.fused import Fused, Workload
 from anatune.workload.maps import Map
-from anatune.workload.matmul import Matmul
+from anatune.workload.matmul import STRIDES, Matmul
 
 TRIED = 12
 """Plans of a product, best first, whose pieces are costed for a share of it."""
@@ -62,7 +63,7 @@ def _one_by_one(profile: Profile, workload: Fused, threads: int) -> Option:
     """Each member by its own best plan, with a parallel region of its own."""
     members, seconds, terms = [], 0.0, []
     for one in workload.members:
-        plan, estimate = _best(profile, one, threads, workload.operand_bytes)
+        plan, estimate = best_member(profile, one, threads, workload.operand_bytes)
         along = "m" if isinstance(plan, GemmPlan) else ""
         members.append(Member(plan=plan, along=along))
         terms.append((estimate.cycles * plan.threads, estimate.bound))
@@ -132,17 +133,29 @@ def _option(
     return plan, FusionEstimate(seconds=seconds, workers=workers, members=members, barriers=1)
 
 
-def _best(
+def best_member(
     profile: Profile, one: Workload, threads: int, working_bytes: float
 ) -> tuple[GemmPlan | MapPlan, Estimate]:
+    """The plan of a workload that has the machine to itself, and its estimate."""
+    return ranked_members(profile, one, threads, working_bytes)[0]
+
+
+def ranked_members(
+    profile: Profile, one: Workload, threads: int, working_bytes: float
+) -> Sequence[tuple[GemmPlan | MapPlan, Estimate]]:
+    """Its most promising plans, best first, beside ``working_bytes`` that are used in turn: what
+    the last level does not keep until it is wanted again comes from memory."""
     if isinstance(one, Map):
-        return best_map(profile, one, threads, working_bytes)
-    return _best_product(profile, one, threads)
+        return [best_map(profile, one, threads, working_bytes)]
+    seen = sharing_cache(profile, 3, one.operand_bytes, working_bytes)
+    return _ranked_products(seen, one, threads)
 
 
-@lru_cache(maxsize=64)
-def _best_product(profile: Profile, one: Matmul, threads: int) -> tuple[GemmPlan, Estimate]:
-    return candidates.best(profile, one, threads)[0]
+@lru_cache(maxsize=256)
+def _ranked_products(
+    profile: Profile, one: Matmul, threads: int
+) -> Sequence[tuple[GemmPlan, Estimate]]:
+    return candidates.best(profile, one, threads)[:TRIED]
 
 
 def _costed(
@@ -201,7 +214,7 @@ def _piece_cycles(
     assert isinstance(plan, GemmPlan)
     w = plan.workload
     extent = units * member.unit
-    larger = {member.along: extent * busy}
+    larger = {**dict.fromkeys(STRIDES), member.along: extent * busy}
     if w.trans_a and member.along == "m":
         larger["lda"] = max(w.operands["a"].leading, extent * busy)
     if member.along == "n":

@@ -67,7 +67,8 @@ class Traffic:
 
     ``c`` are the bytes of C that move at the ends of tiles that keep it, out of and back into level
     ``c_level`` (2: L2, 3: L3, 4: memory). ``row_starts`` counts rows that are come to from a row
-    above, and that L1 lacks.
+    above, and that L1 lacks; ``far_lines`` lines that a tile comes to in this way and that L2 lacks
+    too.
     """
 
     l1: float
@@ -76,6 +77,7 @@ class Traffic:
     c: float
     c_level: int
     row_starts: float
+    far_lines: float = 0.0
 
     def out_of(self, level: int) -> float:
         """All bytes out of a level: 2 for L2, 3 for L3, 4 for memory."""
@@ -205,12 +207,13 @@ def traffic(plan: GemmPlan, x: Extents, panels: Panels, here: Machine) -> Traffi
         return Traffic(into_l1, 0.0, 0.0, in_c, 2, row_starts)
     x_passes, y_passes = _passes_into_l2(x, panels, first, last, l2)
     into_l2 = in_y * y_passes + in_x * x_passes + in_loop
-    if l3 is not None and keeps(l3, everything):
-        return Traffic(into_l1, into_l2, 0.0, in_c, 3, row_starts)
+    far = _far_lines(plan, x, here)
+    if l3 is not None and keeps(l3, _bytes_of_all_threads(plan, x, size)):
+        return Traffic(into_l1, into_l2, 0.0, in_c, 3, row_starts, far)
     x_share, y_share = _kept_in_l3(plan, x, l3)
     into_l3 = in_y * _passes(x.blocks(first), y_share)
     into_l3 += in_x * _passes(x.blocks(last), x_share) + in_loop
-    return Traffic(into_l1, into_l2, into_l3, in_c, 4, row_starts)
+    return Traffic(into_l1, into_l2, into_l3, in_c, 4, row_starts, far)
 
 
 def _all_bytes(plan: GemmPlan, x: Extents, size: dict[str, int]) -> int:
@@ -218,6 +221,17 @@ def _all_bytes(plan: GemmPlan, x: Extents, size: dict[str, int]) -> int:
     copies = size["B"] if plan.packs_b else 0
     copies += size["A"] if plan.a is not Storage.IN_PLACE else 0
     return (sum(size.values()) + copies) * x.products
+
+
+def _bytes_of_all_threads(plan: GemmPlan, x: Extents, size: dict[str, int]) -> int:
+    """What L3 would have to keep, which threads share: their rows of A and C, and their B."""
+    grid, w = plan.grid, plan.workload
+    sides = {"m": grid.rows, "n": grid.columns, "k": grid.depth}
+    whole = {o: size[o] * sides[one] * sides[other] for o, (one, other) in DIMS.items()}
+    products = min(w.batch, x.products * grid.batch)
+    copies = size["B"] if plan.packs_b else 0
+    copies += size["A"] if plan.a is not Storage.IN_PLACE else 0
+    return sum(whole.values()) * products + copies * x.products * grid.threads
 
 
 def _passes_into_l2(
@@ -255,6 +269,16 @@ def _row_starts(plan: GemmPlan, x: Extents, passes: dict[str, int]) -> float:
     visits = {"C": x.m * x.column_tiles, "A": x.m * x.step_tiles}
     in_place = {"C": True, "A": plan.a is Storage.IN_PLACE and not plan.workload.trans_a}
     return float(sum(passes[o] * visits[o] for o in "CA" if in_place[o]))
+
+
+def _far_lines(plan: GemmPlan, x: Extents, here: Machine) -> float:
+    """Lines of an A read in place down its rows, a few steps along k at a time, that are not in L2
+    when a tile that keeps B first comes to them. Lines of one row follow each other much later, so
+    no prefetcher sees a run."""
+    down_rows = plan.order.in_registers == "B" and not plan.workload.trans_a
+    if not down_rows or plan.a is not Storage.IN_PLACE:
+        return 0.0
+    return float(x.m * -(-x.k * plan.a_bytes // here.l1.line_bytes))
 
 
 def _operand_bytes(plan: GemmPlan, x: Extents, operand: str) -> int:

@@ -116,12 +116,22 @@ class FusionPlan:
         require(done == member.units, f"shares: {done} of {member.units} units of {where}")
 
     @property
+    def plans(self) -> tuple[MemberPlan, ...]:
+        """Those of its members."""
+        return tuple(member.plan for member in self.members)
+
+    @property
     def target(self) -> CodeTarget:
-        return self.members[0].plan.target
+        return self.plans[0].target
 
     @property
     def threads(self) -> int:
-        return len(self.shares) or max(member.plan.threads for member in self.members)
+        return len(self.shares) or max(plan.threads for plan in self.plans)
+
+    @property
+    def decided(self) -> str:
+        """The decision, for people."""
+        return self.decision.value
 
     def to_json(self) -> str:
         """The plan as one line of JSON that `from_json` reads back."""
@@ -140,7 +150,7 @@ class FusionPlan:
         fields = json_fields(text, "fusion")
         try:
             members = tuple(
-                Member(plan=_member_plan(plan), along=along) for plan, along in fields["members"]
+                Member(plan=member_plan(plan), along=along) for plan, along in fields["members"]
             )
             shares = tuple(
                 tuple(Piece(member=m, start=a, stop=b) for m, a, b in share)
@@ -176,7 +186,8 @@ class FusionEstimate:
         return f"{TIME.show(self.seconds)}, {self.barriers} barrier(s)"
 
 
-def _member_plan(fields: dict[str, Any]) -> MemberPlan:
+def member_plan(fields: dict[str, Any]) -> MemberPlan:
+    """A plan from the plain values of its JSON, by its kind."""
     kinds: dict[str, type[MemberPlan]] = {"gemm": GemmPlan, "map": MapPlan}
     kind = fields.get("kind", "")
     require(kind in kinds, f"members: kind = {kind!r}: 'gemm' or 'map'")

@@ -8,6 +8,7 @@ from anatune.errors import IllegalPlan
 from anatune.plan.dynamic import DynamicPlan
 from anatune.plan.fusion import FusionPlan
 from anatune.plan.gemm import GemmPlan
+from anatune.plan.group import GroupPlan
 from anatune.plan.schedule import SchedulePlan
 
 Plan = GemmPlan | SchedulePlan | DynamicPlan
@@ -19,14 +20,16 @@ _KINDS: dict[str, type[GemmPlan] | type[SchedulePlan] | type[DynamicPlan]] = {
     "dynamic": DynamicPlan,
 }
 
+_TOGETHER: dict[str, type[FusionPlan] | type[GroupPlan]] = {
+    "fusion": FusionPlan,
+    "group": GroupPlan,
+}
 
-def read_any(text: str) -> Plan | FusionPlan:
+
+def read_any(text: str) -> Plan | FusionPlan | GroupPlan:
     """`read_plan`, which also reads plans of several workloads together."""
-    try:
-        fusion = json.loads(text)["kind"] == "fusion"
-    except (ValueError, RecursionError, KeyError, TypeError):
-        fusion = False  # the other reader says what is wrong
-    return FusionPlan.from_json(text) if fusion else read_plan(text)
+    kind = _kind(text)
+    return _TOGETHER[kind].from_json(text) if kind in _TOGETHER else read_plan(text)
 
 
 def read_plan(text: str) -> Plan:
@@ -35,11 +38,15 @@ def read_plan(text: str) -> Plan:
     Raises:
         IllegalPlan: not JSON, another kind, or a field that is missing, unknown or wrong.
     """
-    try:
-        kind = json.loads(text)["kind"]
-    except (ValueError, RecursionError, KeyError, TypeError):
-        kind = "gemm"  # whose reader says what is wrong
+    kind = _kind(text)
     if kind not in _KINDS:
         known = ", ".join(map(repr, _KINDS))
         raise IllegalPlan(f"kind = {kind!r}: this version reads plans of the kinds {known}")
     return _KINDS[kind].from_json(text)
+
+
+def _kind(text: str) -> str:
+    try:
+        return str(json.loads(text)["kind"])
+    except (ValueError, RecursionError, KeyError, TypeError):
+        return "gemm"  # whose reader says what is wrong

@@ -33,18 +33,7 @@ class Fused:
         why = f"fused: {count} workloads; from 1 to {MAX_MEMBERS} can be fused"
         require(1 <= count <= MAX_MEMBERS, why, WorkloadError)
         for member in self.members:
-            named = type(member).__name__
-            why = f"fused: {named}: use matmul, elementwise, stencil, reduce, scan or softmax"
-            require(isinstance(member, (Matmul, Map)), why, WorkloadError)
-            dims = member.dims if isinstance(member, Matmul) else ()
-            why = f"fused: {member}: numbers for extents are needed here; take workload.at(...)"
-            require(not dims, why, WorkloadError)
-            constant = isinstance(member, Matmul) and member.constant_b
-            why = f"fused: {member}: constant_b is not taken here; pass B with each call"
-            require(not constant, why, WorkloadError)
-            in_place = isinstance(member, Matmul) and member.beta
-            why = f"fused: {member}: beta is not 0; add in an epilogue, as 'c + before[m, n]'"
-            require(not in_place, why, WorkloadError)
+            require_fusable(member, "fused")
         if self.same_a:
             self._check_same_a()
 
@@ -77,6 +66,22 @@ class Fused:
     def __str__(self) -> str:
         one = ", one A" if self.same_a else ""
         return f"fused({'; '.join(map(str, self.members))}{one})"
+
+
+def require_fusable(member: Any, where: str) -> None:
+    """Raises WorkloadError, that begins with ``where``, for what cannot be computed with others."""
+    named = type(member).__name__
+    why = f"{where}: {named}: use matmul, elementwise, stencil, reduce, scan or softmax"
+    require(isinstance(member, (Matmul, Map)), why, WorkloadError)
+    dims = member.dims if isinstance(member, Matmul) else ()
+    why = f"{where}: {member}: numbers for extents are needed here; take workload.at(...)"
+    require(not dims, why, WorkloadError)
+    constant = isinstance(member, Matmul) and member.constant_b
+    why = f"{where}: {member}: constant_b is not taken here; pass B with each call"
+    require(not constant, why, WorkloadError)
+    in_place = isinstance(member, Matmul) and member.beta
+    why = f"{where}: {member}: beta is not 0; add in an epilogue, as 'c + before[m, n]'"
+    require(not in_place, why, WorkloadError)
 
 
 def fused(workloads: Sequence[Any], *, same_a: bool = False) -> Fused:
