@@ -36,8 +36,7 @@ if TYPE_CHECKING:
     from anatune.tune import tune
     from anatune.workload import Dim, Matmul, matmul
     from anatune.workload.arrays import elementwise, reduce, scan, softmax, stencil
-    from anatune.workload.fused import fused
-    from anatune.workload.group import chain, group
+    from anatune.workload.group import chain, fused, group
 
 __version__ = "0.1.0"
 
@@ -58,7 +57,7 @@ _HOME = {
     "explain": "anatune.api",
     "forget_microkernel": "anatune.plan.registered",
     "fuse_loops": "anatune.loops",
-    "fused": "anatune.workload.fused",
+    "fused": "anatune.workload.group",
     "group": "anatune.workload.group",
     "kernel_object": "anatune.codegen.tensorize",
     "load": "anatune.codegen.library",

@@ -124,17 +124,18 @@ def timed(workload: Any, plans: dict[Decision, FusionPlan], threads: int) -> dic
         stems = {d: Path(folder) / d.value for d in plans}
         paths = {d: write_loadable(build(p).executable, stems[d]) for d, p in plans.items()}
         for decision, path in paths.items():
-            wrong = cell.call("check", path, timeout_s=PATIENCE_S)
+            wrong = cell.call("check", (path, None), timeout_s=PATIENCE_S)
             assert not wrong, f"{workload}, {decision.value}: {wrong}"
         with alone():
             calls = {
-                d: cell.call("calls", path, common.BATCH_S / 4, timeout_s=PATIENCE_S)
+                d: cell.call("calibrate", (path, None), common.BATCH_S / 4, timeout_s=PATIENCE_S)
                 for d, path in paths.items()
             }
             for turn in range(ROUNDS):
                 order = list(paths) if turn % 2 else list(reversed(paths))
                 for d in order:
-                    seconds = cell.call("sample", paths[d], calls[d], timeout_s=PATIENCE_S)
+                    kernel = paths[d], None
+                    seconds = cell.call("sample", kernel, calls[d], timeout_s=PATIENCE_S)
                     samples[d].append(seconds)
     return samples
 

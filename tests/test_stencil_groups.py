@@ -105,7 +105,7 @@ def assert_right(plan, right):
     assert GroupPlan.from_json(plan.to_json()) == plan
     generator = np.random.default_rng(0)
     inputs = [generator.uniform(-1, 1, t.shape).astype("f4") for t in plan.workload.inputs.values()]
-    got = GroupCall(plan.workload, False, build(plan).function)(*inputs)
+    got = GroupCall(plan.workload, build(plan).function)(*inputs)
     want = right(*(x.astype("f8") for x in inputs))
     np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
 
