@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 
 from anatune.errors import WorkloadError
-from anatune.workload.expression import Apply, Expression, Operand, parse
+from anatune.workload.expression import RESERVED, SUM, Apply, Expression, Operand, parse
 from anatune.workload.group import Group, Step
 from anatune.workload.maps import FOLDS, SCAN, Map
 from anatune.workload.matmul import Matmul
@@ -81,7 +81,7 @@ class _Names:
     def keep(self, step: Step, operand: str) -> str:
         """The name of ``operand`` in the merged step; those that see the same array share one."""
         name, source = operand, step.source(operand)
-        while self.sources.get(name, source) != source:
+        while name in RESERVED or self.sources.get(name, source) != source:
             name += "_"
         self.sources[name] = source
         return name
@@ -106,8 +106,10 @@ def _epilogue(p: Matmul, q: Map, names: _Names) -> Step | None:
     if p.batch > 1 and any(op.axes == ("m",) for op in q.element.operands):
         return None
     mine = _mapped(sums, names.read_by_producer)
-    text = _text(q.element, mine, names, lambda op: op.axes, scalar="")
-    return names.step(replace(p, epilogue=text, out_dtype=q.out_dtype))
+    meant = _of(q.element, mine, names, lambda op: op.axes)
+    merged = replace(p, epilogue=_printed(meant, ""), out_dtype=q.out_dtype)
+    same = parse(merged.epilogue, p.accumulator, str(q.out_dtype)) == meant
+    return names.step(merged) if same else None
 
 
 def _element(p: Map, q: Map, names: _Names) -> Step | None:
@@ -120,12 +122,10 @@ def _element(p: Map, q: Map, names: _Names) -> Step | None:
     if times > 1 and p.element.operations > REPEATED:
         return None
     mine = _mapped(p.element, names.read_by_producer)
-    text = _text(q.element, mine, names, lambda op: op.axes, scalar="[0]")
-    finish = ""
-    if q.finish:
-        finish = _text(q.finished, None, names, lambda op: op.axes, scalar="")
-    merged = names.step(replace(q, each=text, finish=finish))
-    return merged if _shapes_kept(merged, names) else None
+    each = _of(q.element, mine, names, lambda op: op.axes)
+    finish = _of(q.finished, None, names, lambda op: op.axes)
+    merged = _map_step(q, each, finish, names)
+    return merged if merged is not None and _shapes_kept(merged, names) else None
 
 
 def _shapes_kept(merged: Step, names: _Names) -> bool:
@@ -143,8 +143,8 @@ def _carried(p: Map, q: Map, names: _Names) -> Step | None:
         return None
     each = _mapped(p.element, names.read_by_producer)
     mine = _mapped(p.finished, names.read_by_producer)
-    text = _text(q.element, mine, names, lambda op: op.axes, scalar="")
-    return names.step(replace(p, each=_printed(each, "[0]"), finish=text, out_dtype=q.out_dtype))
+    finish = _of(q.element, mine, names, lambda op: op.axes)
+    return _map_step(replace(p, out_dtype=q.out_dtype), each, finish, names)
 
 
 def _moved(q: Map) -> bool:
@@ -162,15 +162,24 @@ def _finish(p: Map, q: Map, names: _Names) -> Step | None:
         return None
     each = _mapped(p.element, names.read_by_producer)
     mine = _mapped(p.finished, names.read_by_producer)
-    along = lambda op: (axis,) if op.axes else ()  # noqa: E731
-    text = _text(q.element, mine, names, along, scalar="")
-    return names.step(replace(p, each=_printed(each, "[0]"), finish=text, out_dtype=q.out_dtype))
+    along = lambda op: (axis,) if "n" in op.axes else ()  # noqa: E731
+    finish = _of(q.element, mine, names, along)
+    return _map_step(replace(p, out_dtype=q.out_dtype), each, finish, names)
 
 
-def _text(
+def _map_step(w: Map, each: Expression, finish: Expression, names: _Names) -> Step | None:
+    """``w`` with these expressions; None where their text would be read as another one, as numbers
+    take the type of what is around them."""
+    stated = "" if finish == SUM else _printed(finish, "")
+    merged = replace(w, each=_printed(each, "[0]"), finish=stated)
+    same = (merged.element, merged.finished) == (each, finish)
+    return names.step(merged) if same else None
+
+
+def _of(
     expression: Expression, mine: Expression | None, names: _Names,
-    axes: Callable[[Operand], tuple[str, ...]], scalar: str,
-) -> str:  # fmt: skip
+    axes: Callable[[Operand], tuple[str, ...]],
+) -> Expression:  # fmt: skip
     """The reader's expression with ``mine`` in the place of what it reads."""
 
     def leaf(op: Operand) -> Expression:
@@ -179,7 +188,7 @@ def _text(
             return mine
         return _renamed(names.reader, op, names.keep(names.reader, op.name), axes(op))
 
-    return _printed(_mapped(expression, leaf), scalar)
+    return _mapped(expression, leaf)
 
 
 def _printed(expression: Expression, scalar: str) -> str:
