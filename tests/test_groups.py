@@ -123,11 +123,11 @@ REFUSED = {
     "steps: a dict of workloads by the name of their  results": lambda: at.group([P]),
     "chain: a list of workloads": lambda: at.chain([]),
     "chain: a list of  workloads": lambda: at.chain(P),
-    "chain: step1: str: use matmul, elementwise, reduce or softmax": lambda: at.chain([P, "P"]),
-    "group: p: int: use matmul, elementwise, reduce or softmax": lambda: at.group({"p": 3}),
-    "group: p: tuple: use matmul, elementwise, reduce or softmax":
+    "chain: step1: str: use matmul, elementwise, stencil, reduce, scan or softmax": lambda: at.chain([P, "P"]),
+    "group: p: int: use matmul, elementwise, stencil, reduce, scan or softmax": lambda: at.group({"p": 3}),
+    "group: p: tuple: use matmul, elementwise, stencil, reduce, scan or softmax":
         lambda: at.group({"p": (P, {}, {})}),
-    "group: p: Fused: use matmul, elementwise, reduce or softmax":
+    "group: p: Fused: use matmul, elementwise, stencil, reduce, scan or softmax":
         lambda: at.group({"p": at.fused([P])}),
     "group: p: matmul mx4x4 float32, m from 1 to 9: numbers for extents are needed here; take "
     "workload.at(...)": lambda: at.group({"p": product(at.Dim("m", 1, 9), 4, 4)}),

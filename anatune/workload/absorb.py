@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from anatune.errors import WorkloadError
 from anatune.workload.expression import RESERVED, SUM, Apply, Expression, Operand, parse
 from anatune.workload.group import Group, Step
-from anatune.workload.maps import FOLDS, Map
+from anatune.workload.maps import FOLDS, SCAN, Map
 from anatune.workload.matmul import Matmul
 
 REPEATED = 2
@@ -64,6 +64,8 @@ def _merged(producer: Step, reader: Step) -> Step | None:
     names = _Names(producer, reader, operands[0])
     if isinstance(p, Matmul):
         return _epilogue(p, q, names)
+    if p.fold == SCAN:
+        return _carried(p, q, names)
     return _finish(p, q, names) if p.fold in FOLDS else _element(p, q, names)
 
 
@@ -85,7 +87,7 @@ class _Names:
         return name
 
     def read_by_producer(self, op: Operand) -> Expression:
-        return _renamed(op, self.keep(self.producer, op.name), op.axes)
+        return _renamed(self.producer, op, self.keep(self.producer, op.name), op.axes)
 
     def step(self, workload: Map | Matmul) -> Step:
         sources = tuple((name, self.sources[name]) for name in workload.operands)
@@ -121,7 +123,33 @@ def _element(p: Map, q: Map, names: _Names) -> Step | None:
         return None
     mine = _mapped(p.element, names.read_by_producer)
     each = _of(q.element, mine, names, lambda op: op.axes)
-    return _map_step(q, each, _of(q.finished, None, names, lambda op: op.axes), names)
+    finish = _of(q.finished, None, names, lambda op: op.axes)
+    merged = _map_step(q, each, finish, names)
+    return merged if merged is not None and _shapes_kept(merged, names) else None
+
+
+def _shapes_kept(merged: Step, names: _Names) -> bool:
+    """Whether arrays that both steps read around different places are still what they were."""
+    seen = {source: step.workload.operands[operand].shape
+            for step in (names.producer, names.reader) for operand, source in step.sources}
+    tensors = merged.workload.operands
+    return all(tensors[operand].shape == seen[source] for operand, source in merged.sources)
+
+
+def _carried(p: Map, q: Map, names: _Names) -> Step | None:
+    """What becomes of each value that a scan carries."""
+    alike = (p.m, p.n, p.rank) == (q.m, q.n, q.rank) and not q.fold
+    if not alike or p.out_dtype != p.result_dtype or _moved(q):
+        return None
+    each = _mapped(p.element, names.read_by_producer)
+    mine = _mapped(p.finished, names.read_by_producer)
+    finish = _of(q.element, mine, names, lambda op: op.axes)
+    return _map_step(replace(p, out_dtype=q.out_dtype), each, finish, names)
+
+
+def _moved(q: Map) -> bool:
+    """Whether it reads neighbours, which only an expression of elements can."""
+    return any(q.shift(op) != (0, 0) for op in q.element.reads)
 
 
 def _finish(p: Map, q: Map, names: _Names) -> Step | None:
@@ -129,6 +157,8 @@ def _finish(p: Map, q: Map, names: _Names) -> Step | None:
     kept = p.m if p.over == "n" else p.n
     axis = {"n": "m", "m": "n"}[p.over]
     if q.fold or q.rank != 1 or q.n != kept or p.rank != 2 or p.out_dtype != p.result_dtype:
+        return None
+    if _moved(q):
         return None
     each = _mapped(p.element, names.read_by_producer)
     mine = _mapped(p.finished, names.read_by_producer)
@@ -156,7 +186,7 @@ def _of(
         if op.name == names.between:
             assert mine is not None
             return mine
-        return _renamed(op, names.keep(names.reader, op.name), axes(op))
+        return _renamed(names.reader, op, names.keep(names.reader, op.name), axes(op))
 
     return _mapped(expression, leaf)
 
@@ -165,16 +195,20 @@ def _printed(expression: Expression, scalar: str) -> str:
     """Its text; ``scalar`` is the subscript of single numbers where there must be one."""
 
     def leaf(op: Operand) -> Expression:
-        if op.axes or not scalar:
-            return op
-        return replace(op, name=f"{op.name}.{op.dtype}{scalar}", usual=True)
+        return replace(op, scalar=scalar)
 
     return str(_mapped(expression, leaf))
 
 
-def _renamed(op: Operand, name: str, axes: tuple[str, ...]) -> Operand:
-    """Its type is stated: what goes without saying differs from one expression to the other."""
-    return replace(op, name=name, axes=axes, usual=False)
+def _renamed(step: Step, op: Operand, name: str, axes: tuple[str, ...]) -> Operand:
+    """Its type is stated: what goes without saying differs from one expression to the other.
+
+    Offsets count from the array's first element, as another step may read around other places.
+    """
+    w = step.workload
+    moved = w.shift(op) if isinstance(w, Map) else (0, 0)
+    offsets = tuple(moved["mn".index(axis)] for axis in axes) if any(moved) else ()
+    return replace(op, name=name, axes=axes, usual=False, offsets=offsets)
 
 
 def _mapped(expression: Expression, leaf: Callable[[Operand], Expression]) -> Expression:

@@ -230,7 +230,7 @@ def fused(workloads: Sequence[Any], *, same_a: bool = False) -> Fused | Group:
     """Independent workloads as one, computed by one call: ``c1, c2 = result(a1, b1, a2, b2)``.
 
     Args:
-        workloads: what `matmul`, `elementwise`, `reduce` and `softmax` return.
+        workloads: what `matmul`, `elementwise`, `stencil`, `reduce`, `scan` and `softmax` return.
         same_a: they are matrix products of one A: query, key and value; reduce and downsample. A
             call then takes it once, first: ``q, k, v = result(x, wq, wk, wv)``. They are a `Group`
             whose steps, ``out0``, ``out1`` and so on, read the input ``a``.
