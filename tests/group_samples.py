@@ -31,6 +31,12 @@ EPILOGUES = (
     "", "", "bias+relu", "c * 0.25", "c + r[m, n]", "c * row[m]", "tanh(c) + s", "c + x[m, n] + x2"
 )
 
+STENCILS = (
+    ("x[m-1, n] + x[m+1, n]", 2, 0), ("x[m, n+1] - x[m, n]", 0, 1), ("x[m+1, n] * 2", 0, 0),
+    ("x[m, n] + x[m+1, n-1] * y[m, n+1] + y[m, n] + bias[n+1]", 1, 1), ("x + y[m+1, n] - y", 0, 0),
+)  # fmt: skip
+"""With how many rows and columns more x has than the result."""
+
 FINISHES = ("", "c * 0.125", "sqrt(abs(c) + 1)", "c * w[m]")
 
 
@@ -86,7 +92,7 @@ def _grow(draft: Draft) -> None:
         return
     name = random.choice([*draft.made][-2:])
     kinds = [_product, _product, _element, _element, _element, _fold, _softmax, _right_factor,
-             _heads]  # fmt: skip
+             _heads, _stencil, _scan]  # fmt: skip
     random.choice(kinds)(draft, name, draft.made[name])
 
 
@@ -177,6 +183,22 @@ def _fold(draft: Draft, name: str, tensor: Tensor) -> None:
 def _softmax(draft: Draft, name: str, tensor: Tensor) -> None:
     text = draft.random.choice(("x", "x * 0.5", "x + mask[n]"))
     draft.wire(at.softmax(*_rows(tensor), text, dtype=tensor.dtype), {"x": name})
+
+
+def _stencil(draft: Draft, name: str, tensor: Tensor) -> None:
+    rows, columns = _rows(tensor)
+    text, down, right = draft.random.choice(STENCILS)
+    shape = (rows - down, columns - right)
+    draft.wire(at.stencil(text, shape, dtype=tensor.dtype), {"x": name})
+
+
+def _scan(draft: Draft, name: str, tensor: Tensor) -> None:
+    random = draft.random
+    step = random.choice(("sum", "max", "c * 0.5 + x", "c * 0.5 + x * a"))
+    finish = random.choice(("", "", "c * 0.25 + bias[n]", "c - r[m]"))
+    axis = random.choice((0, -1, -1))
+    w = at.scan(step, _rows(tensor), axis=axis, finish=finish, dtype=tensor.dtype)
+    draft.wire(w, {"x": name})
 
 
 def _epilogue(random: Random) -> str:

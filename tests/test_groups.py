@@ -123,8 +123,10 @@ REFUSED = {
     "steps: a dict of workloads by the name of their  results": lambda: at.group([P]),
     "chain: a list of workloads": lambda: at.chain([]),
     "chain: a list of  workloads": lambda: at.chain(P),
-    "chain: step1: str: use matmul, elementwise, stencil, reduce, scan or softmax": lambda: at.chain([P, "P"]),
-    "group: p: int: use matmul, elementwise, stencil, reduce, scan or softmax": lambda: at.group({"p": 3}),
+    "chain: step1: str: use matmul, elementwise, stencil, reduce, scan or softmax":
+        lambda: at.chain([P, "P"]),
+    "group: p: int: use matmul, elementwise, stencil, reduce, scan or softmax":
+        lambda: at.group({"p": 3}),
     "group: p: tuple: use matmul, elementwise, stencil, reduce, scan or softmax":
         lambda: at.group({"p": (P, {}, {})}),
     "group: p: Fused: use matmul, elementwise, stencil, reduce, scan or softmax":
@@ -390,6 +392,9 @@ ELEMENTS = at.elementwise("x * 2", (3, 4))
          {"p": "p", "q": "q"}),
         ({"p": P, "q": (at.reduce("sum", (3, 4)), {"x": "p"}),
           "r": (at.elementwise("y[m] + x", (3, 4)), {"y": "q"})}, "r", {"p": "p", "q": "q"}),
+        # a scan reads rows again
+        ({"p": P, "q": (at.scan("sum", (3, 4), axis=-1), {"x": "p"}), "r": (ELEMENTS, {"x": "q"})},
+         "r", {"p": "p", "q": "q"}),
         # the result of a product is not written over its A
         ({"p": product(3, 4), "q": (product(3, 4, 4), {"a": "p"}), "r": (ELEMENTS, {"x": "q"})},
          "r", {"p": "p", "q": "q"}),
