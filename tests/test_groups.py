@@ -13,10 +13,12 @@ from group_samples import (
     blocked,
     computed,
     drawn_by_name,
+    laid_out,
     longest_blocks,
     plan_of,
     random_group,
     rows_stage,
+    view,
 )
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -308,14 +310,9 @@ def blocks(steps, outputs=None, names=None):
     return Blocks(g, tuple(names or (step.name for step in g.steps)))
 
 
-def view(memory, tensor, offset=0):
-    strides = [step * memory.itemsize for step in tensor.strides]
-    return np.lib.stride_tricks.as_strided(memory[offset:], tensor.shape, strides)
-
-
 def by_blocks(b, rows, inputs):
     """What all blocks give by numpy: results on the way in memory of a block's size."""
-    memory = {name: np.array(array).reshape(-1) for name, array in inputs.items()}
+    memory = dict(inputs)
     memory |= {s.name: np.full(s.workload.output.span, np.nan) for s in b.steps}
     own = {owner: np.full(memory[owner].size, np.nan) for owner in b.owner.values()}
 
@@ -347,10 +344,12 @@ def test_blocks_make_the_whole(seed):
     assume(b is not None)
     inputs = drawn_by_name(group, seed)
     wanted = computed(group, inputs)
-    given = inputs | {s.name: wanted[s.name] for s in group.steps if s.name not in b.names}
+    tensors = group.inputs | {s.name: s.workload.output for s in group.steps}
+    memory = {name: laid_out(x, tensors[name]) for name, x in (inputs | wanted).items()}
+    given = {name: x for name, x in memory.items() if name not in b.names}
     for rows in {1, random.randint(1, b.rows_of_item), b.rows_of_item}:
         for name, found in by_blocks(b, rows, given).items():
-            np.testing.assert_allclose(found, wanted[name].reshape(-1), rtol=1e-12, atol=1e-12)
+            np.testing.assert_allclose(found, memory[name], rtol=1e-12, atol=1e-12)
 
 
 def test_items_and_their_blocks():
