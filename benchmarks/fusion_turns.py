@@ -1,0 +1,124 @@
+"""Ways to compute one workload, checked and then timed turn and turn about: a row for each case."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import click
+import common
+from fusion_rows import UNFUSED, Case, Log, Row
+
+from anatune.codegen.build import build
+from anatune.codegen.link import write_loadable
+from anatune.errors import AnatuneError, VerificationError
+from anatune.measure.alone import alone
+from anatune.measure.nursery import Nursery
+from anatune.model.groups import group_options
+from anatune.plan.fusion import Decision, FusionPlan
+from anatune.plan.group import GroupPlan
+from anatune.workload.group import Group
+
+ROUNDS = 25
+
+BATCH_S = common.BATCH_S / 4
+"""Length of a batch, seconds; the median of several is a turn's sample."""
+
+PATIENCE_S = 300.0
+
+PICK = "fused"
+"""The model's way for workloads that depend on each other, where it is not `UNFUSED`."""
+
+Plan = GroupPlan | FusionPlan
+Samples = dict[str, list[float]]
+
+
+def timed(
+    workload: Any, plans: Mapping[str, Plan], threads: int, rounds: int = ROUNDS,
+    batch_s: float = BATCH_S,
+) -> Samples:  # fmt: skip
+    """Seconds of each turn, by way; the ways take turns, every second round backwards.
+
+    Each kernel has been compared with the reference before.
+    """
+    samples: Samples = {way: [] for way in plans}
+    with tempfile.TemporaryDirectory(prefix="anatune-") as folder:
+        stems = {way: Path(folder) / str(number) for number, way in enumerate(plans)}
+        paths = {way: write_loadable(build(p).executable, stems[way]) for way, p in plans.items()}
+        nursery = Nursery(bench_of(workload), (workload,), threads)
+        with alone(), nursery as held, held.cell() as cell:
+            for way, path in paths.items():
+                wrong = cell.call("check", path, timeout_s=PATIENCE_S)
+                if wrong:
+                    raise VerificationError(f"{way}: {wrong}")
+            calls = {
+                way: cell.call("calls", path, batch_s, timeout_s=PATIENCE_S)
+                for way, path in paths.items()
+            }
+            for turn in range(rounds):
+                for way in list(paths) if turn % 2 else list(reversed(paths)):
+                    spent = cell.call("sample", paths[way], calls[way], timeout_s=PATIENCE_S)
+                    samples[way].append(spent)
+    return samples
+
+
+def bench_of(workload: Any) -> str:
+    name = "DependentBench" if isinstance(workload, Group) else "GroupBench"
+    return f"anatune.measure.group_bench:{name}"
+
+
+def ways_of_group(
+    profile: Any, workload: Group, threads: int
+) -> tuple[dict[str, GroupPlan], dict[str, float], str]:
+    """The model's pick and every step by itself: plans and predicted seconds by way, the pick's."""
+    found = group_options(profile, workload, threads)
+    best, estimate = found[0]
+    plain, of_plain = next((plan, e) for plan, e in found if left_alone(plan))
+    if best == plain:
+        return {UNFUSED: plain}, {UNFUSED: of_plain.seconds}, UNFUSED
+    said = {PICK: estimate.seconds, UNFUSED: of_plain.seconds}
+    return {PICK: best, UNFUSED: plain}, said, PICK
+
+
+def left_alone(plan: GroupPlan) -> bool:
+    return plan.decision is Decision.ONE_BY_ONE
+
+
+def measure_group(
+    profile: Any, case: Case, workload: Group, run: str, rounds: int = ROUNDS
+) -> Row:
+    """The row of a group: its pick beside each step by itself; alone where they are the same."""
+    row = Row(case, run, steps=len(workload.steps))
+    try:
+        plans, row.predicted_s, row.pick = ways_of_group(profile, workload, case.threads)
+        row.plans = {way: str(plan) for way, plan in plans.items()}
+        row.samples_s = timed(workload, plans, case.threads, rounds)
+    except AnatuneError as error:
+        row.note = common.in_one_line(error)
+    return row
+
+
+def measure_all(
+    wanted: Sequence[Case], log: Log, facts: Mapping[str, str],
+    measure: Callable[[Case, str], Row], tell: Callable[[Row], str],
+) -> None:  # fmt: skip
+    """Measure and keep a row for each case."""
+    if not wanted:
+        return
+    run = datetime.now().isoformat(timespec="milliseconds")
+    log.add_run(run, facts=facts)
+    for place, case in enumerate(wanted, 1):
+        click.echo(f"[{place}/{len(wanted)}] {case}", err=True)
+        row = measure(case, run)
+        log.add_row(row)
+        click.echo(f"    {row.note or tell(row)}", err=True)
+
+
+def mean(values: Iterable[float | None]) -> float:
+    """Geometric mean of those that are known."""
+    known = [value for value in values if value]
+    return common.geomean(known) if known else math.nan
