@@ -15,6 +15,7 @@ import common
 
 from anatune.errors import OptionError, require
 from anatune.plan.fusion import Decision
+from anatune.units import TIME
 
 UNFUSED = "unfused"
 """The way that computes each workload by itself, one after the other."""
@@ -92,6 +93,10 @@ class Row:
     def behind(self) -> float | None:
         """Times the fastest way's time that the pick takes."""
         return self.faster(self.fastest, self.pick) if self.fastest else None
+
+    def time(self, way: str) -> str:
+        """Its time for people."""
+        return TIME.show(self.seconds[way]) if way in self.seconds else "-"
 
     def off(self, way: str) -> float | None:
         """Predicted over measured time."""

@@ -14,8 +14,6 @@ from fusion_groups import THEIRS, UNBALANCED
 from fusion_rows import UNFUSED, WITHIN, Row
 from targets import Verdict, no_row_under, number
 
-from anatune.units import TIME
-
 LEAST = {**dict.fromkeys(THEIRS, 0.99), UNBALANCED: 1.0}
 """Speed of the fused way over the unfused one, for each M, by experiment."""
 
@@ -65,7 +63,7 @@ def show(rows: Sequence[Row]) -> None:
 
 def _show_experiment(rows: Sequence[Row], title: str) -> None:
     lines = [
-        (row.case.name, *_times(row, ("fused", UNFUSED)), number(row.gain),
+        (row.case.name, *map(row.time, ("fused", UNFUSED)), number(row.gain),
          number(_theirs(row), 2), row.note)
         for row in rows
     ]  # fmt: skip
@@ -79,16 +77,12 @@ def _theirs(row: Row) -> float | None:
 def _show_decisions(rows: Sequence[Row], title: str) -> None:
     ways = ("fused", "side by side", UNFUSED)
     lines = [
-        (row.case.name, *_times(row, ways), row.pick, number(row.behind), number(row.gain),
+        (row.case.name, *map(row.time, ways), row.pick, number(row.behind), number(row.gain),
          number(row.predicted_gain), row.note)
         for row in rows
     ]  # fmt: skip
     header = ("group", *ways, "pick", "behind", "gain", "predicted", "note")
     common.print_table(header, lines, title)
-
-
-def _times(row: Row, ways: Sequence[str]) -> list[str]:
-    return [TIME.show(row.seconds[way]) if way in row.seconds else "-" for way in ways]
 
 
 def draw(rows: Sequence[Row], path: Path) -> None:
