@@ -238,7 +238,8 @@ def test_plan_for_another_machine_as_json_is_a_plan():
 
 WHOLE = (
     "--dtype int8 --dtype-b uint8 --out-dtype int16 --trans-a --trans-b --batch 2 --broadcast-a "
-    "--broadcast-b --lda 301 --ldb 102 --ldc 203 --alpha 2 --beta -1 --constant-b"
+    "--broadcast-b --lda 301 --ldb 102 --ldc 203 --stride-c 70000 --alpha 2 --beta -1 "
+    "--constant-b"
 ).split()
 
 
@@ -261,7 +262,7 @@ def test_commands_hand_the_whole_workload_over(monkeypatch, command):
     want = matmul(
         300, 200, 100, dtype="int8", dtype_b="uint8", out_dtype="int16", trans_a=True,
         trans_b=True, batch=2, broadcast_a=True, broadcast_b=True, lda=301, ldb=102, ldc=203,
-        alpha=2, beta=-1, constant_b=True, epilogue="max(c + bias[n], 0)",
+        stride_c=70000, alpha=2, beta=-1, constant_b=True, epilogue="max(c + bias[n], 0)",
     )  # fmt: skip
     assert want in seen[0]
 
@@ -316,6 +317,8 @@ def test_plan_explain_and_why_not_speak_of_the_same_tile():
         ("plan matmul 3 4 5 --lda 4", "lda = 4: at least 5"),
         ("plan matmul 3 4 5 --ldb x", "ldb = 'x'"),
         ("plan matmul 3 4 5 --ldc 3", "ldc = 3: at least 4"),
+        ("plan matmul 3 4 5 --stride-a 9", "stride_a = 9: there is one product"),
+        ("plan matmul 3 4 5 --batch 2 --stride-c 3", "stride_c = 3: beside ldc = 4, products"),
         ("plan matmul 3 4 5 --alpha two", "alpha = 'two'"),
         ("plan matmul 3 4 5 --beta nan", "beta = nan"),
         ("plan matmul 3 4 5 --epilogue bia+gelu", "epilogue = 'bia+gelu'"),

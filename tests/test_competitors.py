@@ -191,6 +191,7 @@ WORKLOADS = [
     {"batch": 3, "broadcast_b": True},
     {"batch": 2, "trans_a": True, "trans_b": True},
     {"lda": 8, "ldb": 12, "ldc": 16},
+    {"batch": 2, "lda": 20, "stride_a": 10, "ldc": 40, "stride_c": 20},
     {"alpha": 2.0, "beta": 1.0},
     {"dtype": "bfloat16", "constant_b": True},
     {"dtype": "float16"},
@@ -224,7 +225,7 @@ def run_all(name: str) -> dict[str, str]:
     return outcome
 
 
-PRODUCTS = [("numpy", 7), ("mkl", 12), ("blis", 6), ("torch", 17), ("onnxruntime", 12)]
+PRODUCTS = [("numpy", 8), ("mkl", 13), ("blis", 6), ("torch", 18), ("onnxruntime", 12)]
 """How many of `WORKLOADS` each computes; in two types of C counts twice."""
 
 

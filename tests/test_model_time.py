@@ -23,6 +23,7 @@ from anatune.model.estimate import peak_seconds, predict
 from anatune.model.machine import machine as cached_machine
 from anatune.plan import CacheBlocks, Estimate, GemmPlan, Storage, ThreadGrid
 from anatune.workload import Matmul, matmul
+from anatune.workload.matmul import LAID
 
 ROOT = Path(__file__).resolve().parents[1]
 CPUS = [name for name in profiles() if load_profile(name).cores]
@@ -195,7 +196,7 @@ def test_a_larger_product_in_the_same_blocks_takes_longer(plan, dim, times):
     blocks = CacheBlocks(mc=tile.mr, nc=tile.nr, kc=plan.k_unit)
 
     def cycles(extents: dict[str, int]) -> float:
-        of = replace(w, **extents, lda=None, ldb=None, ldc=None)
+        of = replace(w, **extents, **dict.fromkeys(LAID))
         return predict(machine("zen5"), replace(plan, workload=of, blocks=blocks)).cycles
 
     assert cycles(small) <= cycles({**small, dim: small[dim] * times}) * ROUNDING

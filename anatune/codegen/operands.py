@@ -28,8 +28,8 @@ EXCHANGE = "__dlpack_c_exchange_api__"
 HANDED_OVER = {"bfloat16": "uint16"}
 """Types that generated functions declare as another one of the same size."""
 
-LEADING = {"a": "lda", "b": "ldb", "out": "ldc"}
-"""Option of a workload that says how far the rows of an operand lie apart."""
+LETTER = {"a": "a", "b": "b", "out": "c"}
+"""How options of a workload call an operand: lda, stride_c."""
 
 
 def handed_dtype(dtype: str) -> np.dtype:
@@ -129,27 +129,49 @@ class Slot:
         name, tensor = self.name, self.tensor
         said = f"{name}: strides {array.strides}"
         if not tensor.compact:
-            step = tensor.leading
-            return (
-                f"{said} in bytes, {self.strides} are needed as {LEADING[name]} = {step}: pass "
-                f"rows of {step} elements, sliced [..., :{self.shape[-1]}]"
-            )
+            options = _options(name, self.shape, tensor.strides)
+            given = ", ".join(f"{option} = {value}" for option, value in options.items())
+            needed = f"{said} in bytes, {self.strides} are needed as {given}"
+            return f"{needed}: pass {self._view_that_fits()}"
         needed = f"{said}; compact row-major memory is needed"
         if self.written:
             return f"{needed}: make {name} with numpy.empty"
         return f"{needed}: pass numpy.ascontiguousarray(...){self._other_workload(array)}"
 
+    def _view_that_fits(self) -> str:
+        """How to come by an array with the strides of this argument, which has gaps."""
+        steps, columns = self.tensor.strides, self.shape[-1]
+        if f"stride_{LETTER[self.name]}" not in _options(self.name, self.shape, steps):
+            return f"rows of {steps[-2]} elements, sliced [..., :{columns}]"
+        products, rows, _ = self.shape
+        if steps == (columns, products * columns, 1):
+            return f"x.reshape({rows}, {products}, {columns}).transpose(1, 0, 2)"
+        return f"numpy.lib.stride_tricks.as_strided(x, {self.shape}, {self.strides})"
+
     def _other_workload(self, array: np.ndarray) -> str:
-        """The option of a workload that takes ``array`` as it lies, if there is one."""
-        if self.name not in LEADING or array.ndim < 2:
-            return ""
-        rows, columns = array.strides[-2:]
+        """The options of a workload that takes ``array`` as it lies, if there are any."""
         size = self.dtype.itemsize
-        if rows == size:
-            return f" or make the workload with trans_{self.name}"
-        if columns == size and rows % size == 0 and rows >= size * self.shape[-1]:
-            return f" or make the workload with {LEADING[self.name]}={rows // size}"
-        return ""
+        whole = all(step > 0 and step % size == 0 for step in array.strides)
+        if self.name not in LETTER or array.ndim < 2 or not whole:
+            return ""
+        transposed = array.strides[-2] == size
+        stored = array.swapaxes(-1, -2) if transposed else array
+        steps = tuple(step // size for step in stored.strides)
+        if steps[-1] != 1 or steps[-2] < stored.shape[-1]:
+            return ""
+        apart = _options(self.name, stored.shape, steps)
+        options = [f"trans_{self.name}"] * transposed + [f"{o}={v}" for o, v in apart.items()]
+        return f" or make the workload with {', '.join(options)}"
+
+
+def _options(name: str, shape: tuple[int, ...], strides: tuple[int, ...]) -> dict[str, int]:
+    """The options of a workload whose operand has this shape and, in elements, these strides."""
+    leading, found = strides[-2], {}
+    if leading != shape[-1]:
+        found[f"ld{LETTER[name]}"] = leading
+    if len(shape) == 3 and strides[0] != shape[-2] * leading:
+        found[f"stride_{LETTER[name]}"] = strides[0]
+    return found
 
 
 def overlapping(x: np.ndarray, y: np.ndarray) -> bool:

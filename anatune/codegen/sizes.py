@@ -81,8 +81,8 @@ class Sizes:
     @property
     def leading_of_c(self) -> Any:
         """Elements from one row of C to the next."""
-        given = self.plan.workload.output
-        return given.leading if self.is_fixed("n") or not given.compact else self.extent("n")
+        w = self.plan.workload
+        return w.ldc if self.is_fixed("n") or w.ldc != w.n else self.extent("n")
 
     @property
     def one_product(self) -> bool:

@@ -87,16 +87,20 @@ def forget(array: np.ndarray) -> None:
 
 
 def strayed(array: np.ndarray) -> bool:
-    """Whether something was written before, after or between the rows of what `untouched` gave."""
+    """Whether something was written before, after or between the elements of what `untouched` gave
+    for a tensor whose strides are nested."""
     memory = array.base
     assert memory is not None
     start = array.ctypes.data - memory.ctypes.data
-    row, step = array.shape[-1] * array.itemsize, array.strides[-2]
-    rows = array.size // array.shape[-1]
-    end = start + (rows - 1) * step + row
-    gaps = np.ndarray((rows - 1, step - row), np.uint8, memory, start + row, (step, 1))
-    around = (memory[:start], memory[end:], gaps)
-    return any((part != UNTOUCHED).any() for part in around)
+    axes = sorted(zip(array.strides, array.shape))
+    parts, reach = [memory[:start]], array.itemsize
+    for place, (step, extent) in enumerate(axes):
+        outer_steps, outer = zip(*axes[place + 1 :]) if axes[place + 1 :] else ((), ())
+        gaps = (extent - 1, max(0, step - reach), *outer), (step, 1, *outer_steps)
+        parts.append(np.ndarray(gaps[0], np.uint8, memory, start + reach, gaps[1]))
+        reach += (extent - 1) * step
+    parts.append(memory[start + reach :])
+    return any((part != UNTOUCHED).any() for part in parts)
 
 
 def _any(generator: np.random.Generator, tensor: Tensor) -> np.ndarray:
@@ -137,7 +141,8 @@ def _vary(
     a, b = inputs["a"], inputs["b"]
     rows = np.swapaxes(a, -1, -2) if workload.trans_a else a
     columns = b if workload.trans_b else np.swapaxes(b, -1, -2)
-    if is_float(workload.dtype):
+    # An element that several rows share cannot be scaled for each of them.
+    if is_float(workload.dtype) and workload.operands["a"].nested:
         scale = np.ldexp(np.float32(1), -generator.integers(0, SMALLEST_ROW, workload.m))
         rows *= scale.astype(a.dtype)[:, None]
     elif not is_float(workload.accumulator):

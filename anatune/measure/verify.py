@@ -124,11 +124,11 @@ def _parts(
 
 
 def _part(workload: Matmul, inputs: Inputs, c: np.ndarray, numbers: np.ndarray) -> _Part:
-    single = dataclasses.replace(workload, batch=1)
+    single = workload.products(1)
     axes = {name: len(tensor.shape) for name, tensor in single.operands.items()} | {OUT: 2}
     chosen = numbers if len(numbers) > 1 else numbers[0]
     mine = {name: x[chosen] if x.ndim > axes[name] else x for name, x in inputs.items()}
-    of_these = dataclasses.replace(workload, batch=len(numbers))
+    of_these = workload.products(len(numbers))
     return _Part(of_these, mine, c[chosen], tuple(map(int, numbers)))
 
 

@@ -15,6 +15,7 @@ from anatune.model.estimate import predict
 from anatune.model.machine import machine
 from anatune.model.maps import best_map, unit_cost
 from anatune.model.shapes import Shape
+from anatune.model.sharing import sharing_cache
 from anatune.plan import Estimate, GemmPlan, ThreadGrid
 from anatune.plan.fusion import (
     Decision,
@@ -27,7 +28,7 @@ from anatune.plan.fusion import (
 from anatune.plan.maps import MapPlan
 from anatune.workload.fused import Fused, Workload
 from anatune.workload.maps import Map
-from anatune.workload.matmul import Matmul
+from anatune.workload.matmul import STRIDES, Matmul
 
 TRIED = 12
 """Plans of a product, best first, whose pieces are costed for a share of it."""
@@ -135,14 +136,26 @@ def _option(
 def best_member(
     profile: Profile, one: Workload, threads: int, working_bytes: float
 ) -> tuple[GemmPlan | MapPlan, Estimate]:
+    """The plan of a workload that has the machine to itself, and its estimate."""
+    return ranked_members(profile, one, threads, working_bytes)[0]
+
+
+def ranked_members(
+    profile: Profile, one: Workload, threads: int, working_bytes: float
+) -> Sequence[tuple[GemmPlan | MapPlan, Estimate]]:
+    """Its most promising plans, best first, beside ``working_bytes`` that are used in turn: what
+    the last level does not keep until it is wanted again comes from memory."""
     if isinstance(one, Map):
-        return best_map(profile, one, threads, working_bytes)
-    return _best_product(profile, one, threads)
+        return [best_map(profile, one, threads, working_bytes)]
+    seen = sharing_cache(profile, 3, one.operand_bytes, working_bytes)
+    return _ranked_products(seen, one, threads)
 
 
-@lru_cache(maxsize=64)
-def _best_product(profile: Profile, one: Matmul, threads: int) -> tuple[GemmPlan, Estimate]:
-    return candidates.best(profile, one, threads)[0]
+@lru_cache(maxsize=256)
+def _ranked_products(
+    profile: Profile, one: Matmul, threads: int
+) -> Sequence[tuple[GemmPlan, Estimate]]:
+    return candidates.best(profile, one, threads)[:TRIED]
 
 
 def _costed(
@@ -201,7 +214,7 @@ def _piece_cycles(
     assert isinstance(plan, GemmPlan)
     w = plan.workload
     extent = units * member.unit
-    larger = {member.along: extent * busy}
+    larger = {**dict.fromkeys(STRIDES), member.along: extent * busy}
     if w.trans_a and member.along == "m":
         larger["lda"] = max(w.operands["a"].leading, extent * busy)
     if member.along == "n":

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from itertools import chain, combinations, product
 
 from anatune.hwprofile.profile import Profile
 from anatune.model import candidates
-from anatune.model.fusion import best_member, options
+from anatune.model.fusion import best_member, options, ranked_members
 from anatune.model.machine import machine
-from anatune.model.rows import best_rows
-from anatune.plan.fusion import Decision, FusionEstimate, FusionPlan
+from anatune.model.rows import best_rows, every_rows, saved_cycles
+from anatune.plan import Estimate
+from anatune.plan.fusion import Decision, FusionEstimate, FusionPlan, MemberPlan
 from anatune.plan.group import (
     AloneStage,
     Blocks,
@@ -28,85 +30,182 @@ Option = tuple[GroupPlan, GroupEstimate]
 
 Costed = tuple[Stage, StageEstimate]
 
+WORTH = 0.03
+"""Share of the time of steps one by one that blocks of rows must promise to save: predictions of
+blocks of 4 to 128 rows were off by that and more on a Zen 5 guest."""
+
+Way = tuple[int, float, tuple[Costed, ...]]
+"""Stages where these count, cycles, and the stages."""
+
 LONGEST = 12
 """Steps of a stage at most: each is code of its own within one loop."""
 
 
 def group_options(profile: Profile, workload: Group, threads: int | None = None) -> list[Option]:
-    """The plans for ``workload``, best first: the model's pick, and each step by itself."""
+    """The plans for ``workload``, best first: the model's pick, the fewest stages, what it would be
+    without stages of several steps, or without absorbing any, and each step by itself."""
     count = candidates.thread_count(profile, threads)
-    found: dict[GroupPlan, GroupEstimate] = {}
-    every = absorbable(workload)
-    for names in dict.fromkeys(((), every)):
-        for fuse in (False, True):
-            plan, estimate = _staged(profile, workload, names, count, fuse)
-            found.setdefault(plan, estimate)
+    pick = _with_best_absorbed(profile, workload, count)
+    found = dict([pick])
+    found.setdefault(*_staged(profile, workload, pick[0].absorbed, count, LONGEST, fewest=True))
+    for names, longest in ((pick[0].absorbed, 1), ((), LONGEST), ((), 1)):
+        found.setdefault(*_staged(profile, workload, names, count, longest))
     return sorted(found.items(), key=lambda option: option[1].seconds)
 
 
-def _staged(
-    profile: Profile, workload: Group, names: tuple[str, ...], threads: int, fuse: bool
-) -> Option:
-    """The fastest sequence of stages for what is left when ``names`` are absorbed.
+def _with_best_absorbed(profile: Profile, workload: Group, threads: int) -> Option:
+    """The fastest way, from all that can be absorbed on: without one and another as that helps."""
+    names = absorbable(workload)
+    best = _staged(profile, workload, names, threads, LONGEST)
+    for name in names:
+        fewer = tuple(other for other in best[0].absorbed if other != name)
+        way = _staged(profile, workload, fewer, threads, LONGEST)
+        best = min(best, way, key=lambda option: option[1].seconds)
+    return best
 
-    A dynamic programme over the steps in their order: the best way to do the first of them, each
+
+def exhaustive_options(
+    profile: Profile, workload: Group, threads: int | None = None, plans: int = 2
+) -> Iterator[Option]:
+    """Every plan of a bounded space: what is absorbed, all divisions of the steps in their order
+    into stages, every height of blocks, up to ``plans`` plans of a step in all combinations.
+
+    A reference that the model's pick is compared with, for groups of a few steps.
+    """
+    count = candidates.thread_count(profile, threads)
+    every = absorbable(workload)
+    subsets = chain.from_iterable(combinations(every, n) for n in range(len(every) + 1))
+    for names in subsets:
+        group = absorbed(workload, names)
+        for cuts in product((False, True), repeat=len(group.steps) - 1):
+            runs = _runs(group.steps, cuts)
+            stages = [_all_stages(profile, group, run, count, plans) for run in runs]
+            for costed in product(*stages):
+                yield _option(profile, workload, names, costed, count)
+
+
+def _runs(steps: Sequence[Step], cuts: Sequence[bool]) -> list[tuple[Step, ...]]:
+    """The steps cut behind those that ``cuts`` says."""
+    ends = [0, *(n for n, cut in enumerate(cuts, 1) if cut), len(steps)]
+    return [tuple(steps[a:b]) for a, b in zip(ends, ends[1:])]
+
+
+def _all_stages(
+    profile: Profile, group: Group, steps: Sequence[Step], threads: int, plans: int
+) -> list[Costed]:
+    if len(steps) == 1:
+        ranked = ranked_members(profile, steps[0].workload, threads, group.operand_bytes)
+        return [_alone(profile, steps[0], *one, threads) for one in ranked[:plans]]
+    blocks = Blocks(group, tuple(step.name for step in steps))
+    found: list[Costed] = list(every_rows(profile, blocks, threads, group.operand_bytes, plans))
+    return found + _together(profile, steps, threads)
+
+
+def _staged(
+    profile: Profile, workload: Group, names: tuple[str, ...], threads: int, longest: int,
+    fewest: bool = False,
+) -> Option:  # fmt: skip
+    """The fastest sequence of stages of up to ``longest`` steps, when ``names`` are absorbed; with
+    ``fewest`` the fastest of those that have fewest stages.
+
+    A dynamic programme over the steps in an order: the best way to do the first of them, each
     stage a run of neighbours. Exact for the costs and the order that it is given.
     """
     group = absorbed(workload, names)
-    steps = group.steps
-    best: list[tuple[float, tuple[Costed, ...]]] = [(0.0, ())]
-    for stop in range(1, len(steps) + 1):
-        ways = []
-        for start in range(max(0, stop - LONGEST) if fuse else stop - 1, stop):
-            for costed in _stages(profile, group, steps[start:stop], threads):
-                before, stages = best[start]
-                ways.append((before + costed[1].cycles, (*stages, costed)))
-        best.append(min(ways, key=lambda way: way[0]))
-    cycles, stages = best[-1]
+    orders = dict.fromkeys((group.steps, _by_level(group), _depth_first(group)))
+    ways = []
+    for steps in orders if longest > 1 else (group.steps,):
+        best: list[Way] = [(0, 0.0, ())]
+        for stop in range(1, len(steps) + 1):
+            ways_here = []
+            for start in range(max(0, stop - longest), stop):
+                for costed in _stages(profile, group, steps[start:stop], threads):
+                    number, cycles, stages = best[start]
+                    number += int(fewest)
+                    ways_here.append((number, cycles + costed[1].cycles, (*stages, costed)))
+            best.append(min(ways_here, key=lambda way: way[:2]))
+        ways.append(best[-1])
+    _, _, stages = min(ways, key=lambda way: way[:2])
+    return _option(profile, workload, names, stages, threads)
+
+
+def _option(
+    profile: Profile, workload: Group, names: tuple[str, ...], stages: Sequence[Costed],
+    threads: int,
+) -> Option:  # fmt: skip
     plan = GroupPlan(workload=workload, absorbed=names, stages=tuple(s for s, _ in stages))
-    seconds = cycles / machine(profile, threads).hz
+    seconds = sum(e.cycles for _, e in stages) / machine(profile, threads).hz
     return plan, GroupEstimate(seconds=seconds, stages=tuple(e for _, e in stages))
+
+
+def _by_level(group: Group) -> tuple[Step, ...]:
+    """Steps by how many others they wait for: those that are independent become neighbours."""
+    level: dict[str, int] = {}
+    for step in group.steps:
+        level[step.name] = 1 + max((level.get(name, 0) for name in step.reads), default=0)
+    return tuple(sorted(group.steps, key=lambda step: level[step.name]))
+
+
+def _depth_first(group: Group) -> tuple[Step, ...]:
+    """Each step as late as what reads it allows: producers become neighbours of their readers."""
+    found: dict[Step, None] = {}
+
+    def visit(step: Step) -> None:
+        for name in step.reads:
+            if name in group.by_name and group.by_name[name] not in found:
+                visit(group.by_name[name])
+        found[step] = None
+
+    for step in group.steps:
+        if not group.readers(step.name):
+            visit(step)
+    for step in group.steps:  # outputs that others read as well have been visited
+        found.setdefault(step)
+    return tuple(found)
 
 
 def _stages(
     profile: Profile, group: Group, steps: Sequence[Step], threads: int
 ) -> list[Costed]:
-    """The ways to do these steps in one region."""
+    """The best ways to do these steps in one region."""
     if len(steps) == 1:
-        return [_alone(profile, group, steps[0], threads)]
-    found: list[Costed] = []
+        member = best_member(profile, steps[0].workload, threads, group.operand_bytes)
+        return [_alone(profile, steps[0], *member, threads)]
+    found = _together(profile, steps, threads)
     blocks = Blocks(group, tuple(step.name for step in steps))
+    apart = sum(_stages(profile, group, [step], threads)[0][1].cycles for step in steps)
+    if saved_cycles(profile, blocks, threads, group.operand_bytes) < WORTH * apart:
+        return found
     rows = best_rows(profile, blocks, threads, group.operand_bytes)
-    if rows is not None:
+    if rows is not None and rows[1].cycles < (1 - WORTH) * apart:
         found.append(rows)
-    names = {step.name for step in steps}
-    if threads > 1 and not any(names & set(step.reads) for step in steps):
-        found += _together(profile, steps, threads)
     return found
 
 
-def _alone(profile: Profile, group: Group, step: Step, threads: int) -> Costed:
-    plan, estimate = best_member(profile, step.workload, threads, group.operand_bytes)
-    here = machine(profile, threads)
-    barrier = here.barrier_cycles if plan.threads > 1 else 0.0
+def _alone(
+    profile: Profile, step: Step, plan: MemberPlan, estimate: Estimate, threads: int
+) -> Costed:
+    barrier = machine(profile, threads).barrier_cycles if plan.threads > 1 else 0.0
     return AloneStage(step=step.name, plan=plan), StageEstimate(
         cycles=estimate.cycles, barrier_cycles=barrier,
         steps=((estimate.cycles, estimate.bound),),
-    )
+    )  # fmt: skip
 
 
 def _together(profile: Profile, steps: Sequence[Step], threads: int) -> list[Costed]:
+    """In one region, divided or side by side; where none of them reads another."""
+    names = tuple(step.name for step in steps)
+    if threads == 1 or any(set(names) & set(step.reads) for step in steps):
+        return []
     fused = Fused(tuple(step.workload for step in steps))
-    hz = machine(profile, threads).hz
-    found: list[Costed] = []
-    for plan, estimate in _fused_options(profile, fused, threads):
-        if plan.decision is Decision.ONE_BY_ONE:
-            continue
-        stage = TogetherStage(names=tuple(step.name for step in steps), plan=plan)
-        barrier = machine(profile, threads).barrier_cycles
-        found.append((stage, StageEstimate(
-            cycles=estimate.seconds * hz, barrier_cycles=barrier, steps=estimate.members)))
-    return found
+    here = machine(profile, threads)
+    return [
+        (TogetherStage(names=names, plan=plan), StageEstimate(
+            cycles=estimate.seconds * here.hz, barrier_cycles=here.barrier_cycles,
+            steps=estimate.members))
+        for plan, estimate in _fused_options(profile, fused, threads)
+        if plan.decision is not Decision.ONE_BY_ONE
+    ]  # fmt: skip
 
 
 @lru_cache(maxsize=256)

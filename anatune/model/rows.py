@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import groupby, islice
-from math import log2, prod
+from itertools import groupby, islice, product
+from math import prod
 
 from anatune.errors import IllegalPlan
-from anatune.hwprofile.profile import CacheLevel, Profile
+from anatune.hwprofile.profile import Profile
 from anatune.model import candidates
 from anatune.model.cache_blocks import round_up
 from anatune.model.copying import packing_b_cycles
-from anatune.model.machine import Machine, machine
-from anatune.model.maps import best_map, unit_cost
+from anatune.model.machine import machine
+from anatune.model.maps import WRITE_ALLOCATE, best_map, unit_cost
 from anatune.model.shapes import Shape
+from anatune.model.sharing import sharing_cache
 from anatune.model.traffic import Extents
 from anatune.model.work import OVERLAP
 from anatune.plan import GemmPlan, Storage, ThreadGrid
@@ -58,8 +59,7 @@ def best_rows(
     def look_at(places: Iterable[int]) -> None:
         for rows in (heights[place] for place in places if 0 <= place < len(heights)):
             if rows not in found:
-                planned = _planned(profile, blocks, rows, threads, around_bytes)
-                if planned is not None:
+                for planned in _stages(profile, blocks, rows, threads, around_bytes, 1):
                     found[rows] = planned
 
     look_at(range(0, len(heights), COARSE))
@@ -82,60 +82,90 @@ def _heights(blocks: Blocks, threads: int) -> list[int]:
     ]  # fmt: skip
 
 
-def _planned(
-    profile: Profile, blocks: Blocks, rows: int, threads: int, around_bytes: float
-) -> Planned | None:
+def saved_cycles(
+    profile: Profile, blocks: Blocks, threads: int, around_bytes: float
+) -> float:
+    """At most this much is saved by blocks of rows: results on the way that need not be written
+    and read again, inputs that several steps read, and barriers."""
+    if blocks.why_not:
+        return 0.0
+    here = machine(profile, threads)
+    size = 0.0
+    read: set[str] = set()
+    for step in blocks.steps:
+        output = step.workload.output.size_bytes
+        size += WRITE_ALLOCATE * output if step.name in blocks.near else 0.0
+        for operand, source in step.sources:
+            again = source in read or source in blocks.names
+            size += step.workload.operands[operand].size_bytes if again else 0.0
+            read.add(source)
+    links = size / threads / here.rate_for(around_bytes / threads)
+    return links + (len(blocks.steps) - 1) * here.barrier_cycles
+
+
+def every_rows(
+    profile: Profile, blocks: Blocks, threads: int, around_bytes: float, plans: int
+) -> Iterator[Planned]:
+    """Stages of every height, with up to ``plans`` plans of each step in all combinations."""
+    if blocks.why_not:
+        return
+    for rows in _heights(blocks, threads):
+        yield from _stages(profile, blocks, rows, threads, around_bytes, plans)
+
+
+def _stages(
+    profile: Profile, blocks: Blocks, rows: int, threads: int, around_bytes: float, plans: int
+) -> Iterator[Planned]:
     """Blocks of so many rows: the time of the thread that has most of them."""
     here = machine(profile, threads)
     per_item = blocks.count(rows)
     units = blocks.items * per_item
     mine = -(-units // threads)
     kept = _kept_bytes(blocks, rows)
-    plans: list[MemberPlan] = []
-    each: list[float] = []
-    bounds: list[str] = []
+    choices = []
     for step in blocks.steps:
         workload = blocks.workload(step, rows)
         if isinstance(workload, Map):
-            plan, cycles, bound = _map(profile, workload, threads, kept)
+            choices.append([_map(profile, workload, threads, kept)])
         else:
             sharing = max(1, min(per_item, mine)) if _own_b(step) else mine
-            product = _product(profile, workload, threads, sharing, _share(here, kept, workload))
-            if product is None:
-                return None
-            plan, cycles, bound = product
-        plans.append(plan)
-        each.append(cycles)
-        bounds.append(bound)
+            seen = sharing_cache(profile, 2, workload.operand_bytes, kept)
+            choices.append(_products(seen, workload, threads, sharing)[:plans])
     streamed = _streamed_bytes(blocks, rows) / here.rate_for(around_bytes / threads)
-    block = (sum(each) ** OVERLAP + streamed**OVERLAP) ** (1 / OVERLAP)
     filled = blocks.rows_of_item / (rows * per_item)  # the last block of an item has less to do
-    busiest = mine * block * (filled if mine >= per_item else 1.0)
-    stage = RowsStage(names=blocks.names, plans=tuple(plans), rows=rows, threads=threads)
-    terms = tuple((cycles * mine, bound) for cycles, bound in zip(each, bounds))
-    return stage, StageEstimate(
-        cycles=busiest + here.barrier_cycles, barrier_cycles=here.barrier_cycles, steps=terms
-    )
+    for costs in product(*choices):
+        block = (sum(c.cycles for c in costs) ** OVERLAP + streamed**OVERLAP) ** (1 / OVERLAP)
+        busiest = mine * block * (filled if mine >= per_item else 1.0)
+        yield RowsStage(
+            names=blocks.names, plans=tuple(c.plan for c in costs), rows=rows, threads=threads
+        ), StageEstimate(
+            cycles=busiest + here.barrier_cycles, barrier_cycles=here.barrier_cycles,
+            steps=tuple((c.cycles * mine, c.bound) for c in costs),
+        )  # fmt: skip
 
 
-def _map(
-    profile: Profile, workload: Map, threads: int, kept: float
-) -> tuple[MemberPlan, float, str]:
+@dataclass(frozen=True)
+class _Costed:
+    """A plan for a block, its cycles, and what binds it."""
+
+    plan: MemberPlan
+    cycles: float
+    bound: str
+
+
+def _map(profile: Profile, workload: Map, threads: int, kept: float) -> _Costed:
     plan, estimate = best_map(profile, workload, 1, kept)
-    return plan, plan.units * unit_cost(profile, plan, threads, kept * threads).cycles, \
-        estimate.bound
+    unit = unit_cost(profile, plan, threads, kept * threads)
+    return _Costed(plan, plan.units * unit.cycles, estimate.bound)
 
 
-def _product(
-    profile: Profile, workload: Matmul, threads: int, sharing: int, share: float
-) -> tuple[GemmPlan, float, str] | None:
-    """The plan of a block of a product, its cycles, and what binds it.
-
-    ``sharing``: blocks that use the same B one after the other; ``share``: of the second level.
-    """
-    ways = _ways(_with_share(profile, share), workload, threads, sharing == 1)
-    costs = [(way.plan, way.cycles + way.packing / sharing, way.bound) for way in ways]
-    return min(costs, key=lambda cost: cost[1], default=None)
+def _products(
+    profile: Profile, workload: Matmul, threads: int, sharing: int
+) -> list[_Costed]:
+    """Plans of a block of a product, best first, of which ``sharing`` use the same B in turn."""
+    ways = _ways(profile, workload, threads, sharing == 1)
+    costs = [_Costed(way.plan, way.cycles + way.packing / sharing, way.bound) for way in ways]
+    return sorted(costs, key=lambda cost: cost.cycles)
 
 
 @dataclass(frozen=True)
@@ -209,34 +239,6 @@ def _kept_bytes(blocks: Blocks, rows: int) -> float:
         if isinstance(workload, Matmul):
             size += workload.operands["b"].size_bytes
     return size
-
-
-def _share(here: Machine, kept: float, workload: Matmul) -> float:
-    """Of the second level, what a step's operands get beside those of the others: 1, 2, 4, ...
-    ways."""
-    if here.l2 is None or kept <= here.l2.size_bytes:
-        return 1.0
-    ways = here.l2.ways
-    part = ways * min(1.0, workload.operand_bytes / kept)
-    return 2.0 ** max(0, round(log2(part))) / ways if part > 1 else 1 / ways
-
-
-@lru_cache(maxsize=64)
-def _with_share(profile: Profile, share: float) -> Profile:
-    """``profile`` with fewer ways of the second level: a share of the cache, as Low et al. count
-    what an operand may have."""
-    if share == 1.0:
-        return profile
-
-    def fewer(level: CacheLevel) -> CacheLevel:
-        if level.level != 2:
-            return level
-        return replace(level, ways=max(1, round(level.ways * share)))
-
-    cores = tuple(
-        replace(core, caches=tuple(map(fewer, core.caches))) for core in profile.cores
-    )
-    return replace(profile, cores=cores)
 
 
 def _streamed_bytes(blocks: Blocks, rows: int) -> float:

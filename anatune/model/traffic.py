@@ -208,7 +208,7 @@ def traffic(plan: GemmPlan, x: Extents, panels: Panels, here: Machine) -> Traffi
     x_passes, y_passes = _passes_into_l2(x, panels, first, last, l2)
     into_l2 = in_y * y_passes + in_x * x_passes + in_loop
     far = _far_lines(plan, x, here)
-    if l3 is not None and keeps(l3, everything):
+    if l3 is not None and keeps(l3, _bytes_of_all_threads(plan, x, size)):
         return Traffic(into_l1, into_l2, 0.0, in_c, 3, row_starts, far)
     x_share, y_share = _kept_in_l3(plan, x, l3)
     into_l3 = in_y * _passes(x.blocks(first), y_share)
@@ -221,6 +221,17 @@ def _all_bytes(plan: GemmPlan, x: Extents, size: dict[str, int]) -> int:
     copies = size["B"] if plan.packs_b else 0
     copies += size["A"] if plan.a is not Storage.IN_PLACE else 0
     return (sum(size.values()) + copies) * x.products
+
+
+def _bytes_of_all_threads(plan: GemmPlan, x: Extents, size: dict[str, int]) -> int:
+    """What L3 would have to keep, which threads share: their rows of A and C, and their B."""
+    grid, w = plan.grid, plan.workload
+    sides = {"m": grid.rows, "n": grid.columns, "k": grid.depth}
+    whole = {o: size[o] * sides[one] * sides[other] for o, (one, other) in DIMS.items()}
+    products = min(w.batch, x.products * grid.batch)
+    copies = size["B"] if plan.packs_b else 0
+    copies += size["A"] if plan.a is not Storage.IN_PLACE else 0
+    return sum(whole.values()) * products + copies * x.products * grid.threads
 
 
 def _passes_into_l2(

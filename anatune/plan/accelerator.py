@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from enum import Enum
 from math import prod
 from typing import Any
 
 from anatune.errors import require
 from anatune.plan.nouns import DIMS
-from anatune.plan.plain import build, json_fields
+from anatune.plan.plain import build, json_fields, plain
 from anatune.workload import Matmul
 
 OPERANDS = {name.lower(): dims for name, dims in DIMS.items()}
@@ -128,7 +128,7 @@ class TilePlan:
 
     def to_json(self) -> str:
         """The plan as one line of JSON that `from_json` reads back."""
-        return json.dumps({"kind": "tiles", **asdict(self)}, sort_keys=True)
+        return json.dumps({"kind": "tiles", **plain(self)}, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> TilePlan:

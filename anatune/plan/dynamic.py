@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from anatune.errors import require
 from anatune.plan.gemm import GemmPlan
 from anatune.plan.nouns import CodeTarget
-from anatune.plan.plain import build, json_fields
+from anatune.plan.plain import build, json_fields, plain
 from anatune.workload import Matmul
 
 
@@ -122,7 +122,7 @@ class DynamicPlan:
 
     def to_json(self) -> str:
         """The plan as one line of JSON that `from_json` reads back."""
-        return json.dumps({"kind": "dynamic", **asdict(self)}, sort_keys=True)
+        return json.dumps({"kind": "dynamic", **plain(self)}, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> DynamicPlan:

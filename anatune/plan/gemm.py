@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from anatune.errors import IllegalPlan, require
 from anatune.plan.arithmetic import ARITHMETIC, Arithmetic
 from anatune.plan.cover import Cover
 from anatune.plan.external import ExternalKernel
 from anatune.plan.nouns import CacheBlocks, CodeTarget, MicroTile, Order, Storage, ThreadGrid
-from anatune.plan.plain import build, json_fields
+from anatune.plan.plain import build, json_fields, plain
 from anatune.units import TIME
 from anatune.workload import Matmul
 from anatune.workload.dtypes import ELEMENT_BYTES
@@ -271,7 +271,7 @@ class GemmPlan:
 
     def to_json(self) -> str:
         """The plan as one line of JSON that `from_json` reads back."""
-        fields = asdict(self)
+        fields = plain(self)
         for name in ("micro_kernel", "covers"):  # as plans were written before there were any
             if not fields[name]:
                 del fields[name]

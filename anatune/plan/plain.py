@@ -5,13 +5,23 @@ from __future__ import annotations
 import json
 import types
 import typing
-from dataclasses import is_dataclass
+from dataclasses import fields, is_dataclass
 from enum import Enum
 from functools import cache
 from typing import Any, get_type_hints
 
 from anatune.errors import IllegalPlan, require
+from anatune.workload import Matmul
 from anatune.workload.dim import extent_of
+
+
+def plain(noun: Any) -> Any:
+    """``dataclasses.asdict`` of a noun, of products only what they state; other values as is."""
+    if isinstance(noun, Matmul):
+        return noun.stated()
+    if is_dataclass(noun):
+        return {field.name: plain(getattr(noun, field.name)) for field in fields(noun)}
+    return [plain(item) for item in noun] if isinstance(noun, (list, tuple)) else noun
 
 
 def json_fields(text: str, kind: str) -> dict[str, Any]:

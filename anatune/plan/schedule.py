@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from anatune.errors import require
 from anatune.plan.nouns import CodeTarget
-from anatune.plan.plain import build, json_fields
+from anatune.plan.plain import build, json_fields, plain
 from anatune.workload import Matmul
 
 
@@ -32,7 +32,7 @@ class SchedulePlan:
 
     def to_json(self) -> str:
         """The plan as one line of JSON that `from_json` reads back."""
-        return json.dumps({"kind": "schedule", **asdict(self)}, sort_keys=True)
+        return json.dumps({"kind": "schedule", **plain(self)}, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> SchedulePlan:

@@ -16,6 +16,7 @@ from anatune.hwprofile.dump import content_hash
 from anatune.measure.entry import Entry
 from anatune.measure.outcome import Measurement, Outcome, Timing
 from anatune.plan import CodeTarget, Estimate, Plan, read_plan
+from anatune.plan.plain import plain
 from anatune.plan.registered import with_kernels
 from anatune.records.origin import Origin
 from anatune.workload import Matmul
@@ -86,7 +87,7 @@ class Verdict:
 def key_of(workload: Matmul, profile_hash: str) -> str:
     """What a record is found by: what was computed and for which machine; never by candidates."""
     kind = type(workload).__name__.lower()
-    stated = json.dumps({"kind": kind, **asdict(workload)}, sort_keys=True)
+    stated = json.dumps({"kind": kind, **plain(workload)}, sort_keys=True)
     return hashlib.sha256(f"{stated}\n{profile_hash}".encode()).hexdigest()[:KEY_DIGITS]
 
 

@@ -185,6 +185,11 @@ def at(extent: Any, values: Mapping[str, Any]) -> Any:
     return extent.value(values) if isinstance(extent, Extent) else extent
 
 
+def most(extent: Any) -> Any:
+    """The largest value of an extent, inf where there is none; a number itself."""
+    return extent.range[1] if isinstance(extent, Extent) else extent
+
+
 def dims_of(extent: Any) -> tuple[Dim, ...]:
     """The dims of an extent; none of a number."""
     return extent.dims if isinstance(extent, Extent) else ()

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from numbers import Integral, Real
 from typing import Any
 
 from anatune.errors import WorkloadError, require
-from anatune.workload.dim import Dim, Extent, at, dims_of, solve
+from anatune.workload.dim import Dim, Extent, at, dims_of, most, solve
 from anatune.workload.dtypes import ELEMENT_BYTES, accumulator_of, default_output, dtype_name
 from anatune.workload.expression import OUT, SUM, Expression, Operand, constant, parse
 from anatune.workload.tensor import Tensor
@@ -18,6 +18,14 @@ from anatune.workload.tensor import Tensor
 MAX_EXTENT = 2**31 - 1
 """Largest extent: BLAS and numpy's BLAS calls take 32-bit extents as well."""
 
+MAX_STRIDE = 2**57
+"""Largest stride: the bytes that a program can address with five-level paging (Intel 64 and IA-32
+Architectures Software Developer's Manual, vol. 3, section 4.5)."""
+
+STRIDES = ("stride_a", "stride_b", "stride_c")
+
+LAID = ("lda", "ldb", "ldc", *STRIDES)
+"""Fields that say how far rows, and products of a batch, lie apart."""
 
 LARGEST_FACTOR = {"float64": 1.7e308, "float32": 3.4e38, "int32": 2.0**31 - 1}
 """Largest alpha and beta by the type of the sums, which they are numbers of."""
@@ -29,8 +37,9 @@ class Matmul:
 
     Row-major; ``trans_a``: A is stored as [k, m], ``trans_b``: B as [n, k]. With a ``batch`` of 2
     or more every array has a first axis of that extent, except A or B where it is broadcast.
-    ``lda``, ``ldb`` and ``ldc`` are elements from one stored row to the next. None, here and in
-    data types, stands for the usual and is replaced by it.
+    ``lda``, ``ldb`` and ``ldc`` are elements from one stored row to the next; ``stride_a``,
+    ``stride_b`` and ``stride_c`` from one product's array to the next one's, None of an array that
+    has no next. None elsewhere, and of data types, stands for the usual and is replaced by it.
 
     Any of m, n, k and the batch may be an `Extent`: the workload is then a family, whose members
     `at` gives, and what is said of it in elements or operations is an `Extent` too.
@@ -50,6 +59,9 @@ class Matmul:
     lda: int | None = None
     ldb: int | None = None
     ldc: int | None = None
+    stride_a: int | None = None
+    stride_b: int | None = None
+    stride_c: int | None = None
     constant_b: bool = False  # B stays the same from call to call: it may be packed ahead of time
     alpha: float = 1.0
     beta: float = 0.0
@@ -69,19 +81,57 @@ class Matmul:
         put(self, "dtype_b", dtype_name("dtype_b", _or(self.dtype_b, usual_b)))
         usual_out = default_output(self.dtype, self.dtype_b)  # type: ignore[arg-type]
         put(self, "out_dtype", dtype_name("out_dtype", _or(self.out_dtype, usual_out)))
-        least = {"lda": self.m if self.trans_a else self.k, "ldc": self.n}
-        least["ldb"] = self.k if self.trans_b else self.n
-        for name, row in least.items():
+        for operand, (rows, row) in self._stored.items():
+            name = f"ld{operand}"
             put(self, name, _leading(name, getattr(self, name), row))
+            put(self, f"stride_{operand}", self._stride(operand, getattr(self, name) * rows))
+        self._check_places_of_c()
         put(self, "epilogue", str(self._parsed) if self.epilogue else "")
         self._check_dims()
         for name in ("alpha", "beta"):
-            most = LARGEST_FACTOR[self.accumulator]
-            why = f"{name} = {getattr(self, name):g}: at most {most:g} beside sums of its type"
-            require(abs(getattr(self, name)) <= most, why, WorkloadError)
+            largest = LARGEST_FACTOR[self.accumulator]
+            why = f"{name} = {getattr(self, name):g}: at most {largest:g} beside sums of its type"
+            require(abs(getattr(self, name)) <= largest, why, WorkloadError)
         whole = self.accumulator == "int32" and (self.alpha % 1 or self.beta % 1)
         why = f"alpha = {self.alpha:g}, beta = {self.beta:g}: whole numbers for integer sums"
         require(not whole, why, WorkloadError)
+
+    @property
+    def _stored(self) -> dict[str, tuple[int, int]]:
+        """Rows of A, B and C of one product as they are stored, and elements of a row."""
+        a = (self.k, self.m) if self.trans_a else (self.m, self.k)
+        b = (self.n, self.k) if self.trans_b else (self.k, self.n)
+        return {"a": a, "b": b, "c": (self.m, self.n)}
+
+    def _stride(self, operand: str, usual: Any) -> Any:
+        """The stride of an operand, checked; ``usual``: of whole arrays, one after another."""
+        name = f"stride_{operand}"
+        value = getattr(self, name)
+        one_array = operand != "c" and getattr(self, f"broadcast_{operand}")
+        if value is None or value == usual:
+            return None if self.batch == 1 or one_array else usual
+        why = f"{name} = {value!r}: there is one product; leave it out, or give a batch"
+        require(self.batch != 1, why, WorkloadError)
+        why = f"{name} = {value!r}: the batch has one {operand.upper()}; leave it out"
+        require(not one_array, why, WorkloadError)
+        whole = isinstance(value, Integral) and not isinstance(value, bool)
+        mend = f"; broadcast_{operand} takes one for all" if value == 0 and operand != "c" else ""
+        why = f"{name} = {value!r}: elements from one product's {operand.upper()} to the next " \
+            f"one's, a whole number from 1 to {MAX_STRIDE}{mend}"
+        require(whole and 1 <= value <= MAX_STRIDE, why, WorkloadError)
+        return int(value)
+
+    def _check_places_of_c(self) -> None:
+        """Products of C lie one after another, or side by side in the rows of one array."""
+        if "stride_c" not in self.apart:
+            return
+        m, n, batch, ldc = map(most, (self.m, self.n, self.batch, self.ldc))
+        after = (m - 1) * ldc + n if m > 1 else n
+        beside = (batch - 1) * max(self.stride_c or 0, n) + n
+        why = f"stride_c = {self.stride_c}: beside ldc = {self.ldc}, products of C lie neither " \
+            f"one after another ({after} or more) nor side by side ({n} or more, ldc {beside} " \
+            "or more)"
+        require(self.output.nested, why, WorkloadError)
 
     def _check_dims(self) -> None:
         """Dims of one name are one dim, and the operands' shapes tell what each is."""
@@ -114,10 +164,15 @@ class Matmul:
             WorkloadError: a dim without a value, a value without a dim or outside of its range.
         """
         checked = _within(self.dims, values)
-        given = {name: at(getattr(self, name), checked) for name in ("m", "n", "k", "batch")}
-        rows = {"lda": self.operands["a"], "ldb": self.operands["b"], "ldc": self.output}
-        given |= {name: None for name, tensor in rows.items() if tensor.compact}
+        given: dict[str, Any] = dict.fromkeys(LAID) | self.apart
+        given |= {name: at(getattr(self, name), checked) for name in ("m", "n", "k", "batch")}
+        given |= dict.fromkeys(STRIDES) if given["batch"] == 1 else {}
         return replace(self, **given)
+
+    def products(self, count: int) -> Matmul:
+        """So many products of the batch, stored as they are in it."""
+        batch: dict[str, Any] = {"batch": count, **(dict.fromkeys(STRIDES) if count == 1 else {})}
+        return replace(self, **batch)
 
     @cached_property
     def accumulator(self) -> str:
@@ -167,11 +222,12 @@ class Matmul:
     def operands(self) -> dict[str, Tensor]:
         """Inputs by name, in the order of a call: a, b, then those of the epilogue."""
         assert self.dtype_b is not None
-        a = (self.k, self.m) if self.trans_a else (self.m, self.k)
-        b = (self.n, self.k) if self.trans_b else (self.k, self.n)
+        stored = self._stored
+        a = self._batched(stored["a"], self.broadcast_a)
+        b = self._batched(stored["b"], self.broadcast_b)
         tensors = {
-            "a": Tensor.rows(self._batched(a, self.broadcast_a), self.dtype, self.lda),
-            "b": Tensor.rows(self._batched(b, self.broadcast_b), self.dtype_b, self.ldb),
+            "a": Tensor.rows(a, self.dtype, self.lda, self.stride_a),
+            "b": Tensor.rows(b, self.dtype_b, self.ldb, self.stride_b),
         }
         for operand in self._parsed.operands:
             shape = tuple(self.along(axis) for axis in operand.axes)
@@ -183,7 +239,26 @@ class Matmul:
     def output(self) -> Tensor:
         """C; also an input where ``beta`` is not 0."""
         assert self.out_dtype is not None
-        return Tensor.rows(self._batched((self.m, self.n), False), self.out_dtype, self.ldc)
+        shape = self._batched((self.m, self.n), False)
+        return Tensor.rows(shape, self.out_dtype, self.ldc, self.stride_c)
+
+    @cached_property
+    def apart(self) -> dict[str, int]:
+        """Those of lda, ldb, ldc and the strides that are not the usual, by name."""
+        found = {}
+        for operand, (rows, row) in self._stored.items():
+            ld, stride = f"ld{operand}", f"stride_{operand}"
+            for name, usual in ((ld, row), (stride, getattr(self, ld) * rows)):
+                value = getattr(self, name)
+                if value is not None and value != usual:
+                    found[name] = value
+        return found
+
+    def stated(self) -> dict[str, Any]:
+        """Its fields as plain values, strides where they are not the usual: what was written before
+        there were any is found as it was."""
+        fields = asdict(self)
+        return {name: fields[name] for name in fields if name not in STRIDES or name in self.apart}
 
     def _batched(self, shape: tuple[int, ...], broadcast: bool) -> tuple[int, ...]:
         return shape if self.batch == 1 or broadcast else (self.batch, *shape)
@@ -203,8 +278,7 @@ class Matmul:
         stored = {"trans_a": "A transposed", "trans_b": "B transposed"}
         stored.update(broadcast_a="one A", broadcast_b="one B", constant_b="constant B")
         more = [text for name, text in stored.items() if getattr(self, name)]
-        rows = {"lda": self.operands["a"], "ldb": self.operands["b"], "ldc": self.output}
-        more += [f"{n} {getattr(self, n)}" for n, t in rows.items() if not t.compact]
+        more += [f"{name} {value}" for name, value in self.apart.items()]
         if self.alpha != 1:
             more.append(f"alpha {self.alpha:g}")
         if self.beta:
@@ -232,6 +306,8 @@ def matmul(m: int | Extent, n: int | Extent, k: int | Extent, **options: Any) ->
             they have it also where that is 1.
         broadcast_a, broadcast_b: one A, one B for the whole batch.
         lda, ldb, ldc: elements from one stored row to the next, where rows lie apart.
+        stride_a, stride_b, stride_c: elements from one product's A, B or C to the next one's, where
+            they do not follow each other: side by side in the rows of one array, say.
         constant_b: B is a weight; the result's ``bind(b=...)`` packs it once, ahead of time.
         alpha, beta: factors of the product and of what C held before; ``beta=1`` accumulates.
         epilogue: what is stored, as an expression of the sum ``c``, for example
@@ -291,10 +367,9 @@ def _leading(name: str, value: Any, row: Any) -> Any:
         return row
     length = _extent(name, value)
     varies = isinstance(row, Extent) or isinstance(value, Extent)
-    most = row.range[1] if isinstance(row, Extent) else row
     kind = "a number, " if varies else ""
     why = f"{name} = {value}: {kind}at least {row}, the elements of a row"
-    require(isinstance(length, int) and length >= most, why, WorkloadError)
+    require(isinstance(length, int) and length >= most(row), why, WorkloadError)
     return length
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import prod
 
-from anatune.workload.dim import at
+from anatune.workload.dim import at, most
 from anatune.workload.dtypes import ELEMENT_BYTES
 
 
@@ -19,13 +19,19 @@ class Tensor:
     strides: tuple[int, ...]
 
     @classmethod
-    def rows(cls, shape: tuple[int, ...], dtype: str, leading: int | None = None) -> Tensor:
-        """Row-major, ``leading`` elements from row to row (those of a row unless given)."""
+    def rows(
+        cls, shape: tuple[int, ...], dtype: str, leading: int | None = None,
+        outer: int | None = None,
+    ) -> Tensor:  # fmt: skip
+        """Row-major, ``leading`` elements from row to row (those of a row unless given), ``outer``
+        along the first axis (all of what one step holds unless given)."""
         strides: tuple[int, ...] = ()
         step = 1
         for axis, extent in enumerate(reversed(shape)):
             strides = (step, *strides)
             step = leading if axis == 0 and leading is not None else step * extent
+        if outer is not None:
+            strides = (outer, *strides[1:])
         return cls(shape=shape, dtype=dtype, strides=strides)
 
     def at(self, values: Mapping[str, int]) -> Tensor:
@@ -45,6 +51,18 @@ class Tensor:
     @property
     def compact(self) -> bool:
         return self == Tensor.rows(self.shape, self.dtype)
+
+    @property
+    def nested(self) -> bool:
+        """Whether each stride, smallest first, steps over all that smaller ones reach: no two
+        elements share a place then. Of a family: whether it is so of the largest member."""
+        reach: float = 1
+        for step, extent in sorted(zip(map(most, self.strides), map(most, self.shape))):
+            if extent > 1:
+                if step < reach:
+                    return False
+                reach += (extent - 1) * step
+        return True
 
     @property
     def elements(self) -> int:

@@ -7,7 +7,7 @@ follow from the extents of a call.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import product
 
 from anatune.hwprofile.profile import Profile
@@ -17,6 +17,7 @@ from anatune.model.accelerator.space import cover
 from anatune.model.accelerator.timeline import timeline
 from anatune.model.partition import Sampled, choose, cut
 from anatune.plan.accelerator import TilePlan
+from anatune.plan.plain import plain
 from anatune.workload import Matmul
 
 POINTS = {1: 22, 2: 7, 3: 4}
@@ -63,7 +64,7 @@ class TileFamily:
 
     def to_json(self) -> str:
         """Configurations and cuts as one line of JSON."""
-        return json.dumps({"kind": "tile_family", **asdict(self)}, sort_keys=True)
+        return json.dumps({"kind": "tile_family", **plain(self)}, sort_keys=True)
 
     def __str__(self) -> str:
         names = [dim.name for dim in self.workload.dims]

@@ -131,6 +131,8 @@ class Mkl(Cblas):
         scalar = SCALAR[w.accumulator]
         if packed:
             return self._packed_ahead(name, scalar)
+        if "stride_c" in w.apart:  # which the strided function refuses side by side
+            return self._by_pointers(self.function(f"{name}_batch"), scalar)
         if w.batch > 1:
             return self._batched(self.function(f"{name}_batch_strided"), scalar)
         return self.gemm(self.function(name), scalar)
@@ -151,6 +153,25 @@ class Mkl(Cblas):
         return partial(
             function, ROW_MAJOR, *self.layout, *self.extents, factors[0], *self.a, step_a,
             *self.b, step_b, factors[1], *self.out, step_c, c_int(w.batch),
+        )  # fmt: skip
+
+    def _by_pointers(self, function: Any, scalar: Any) -> Callable[[], Any]:
+        """A batch whose matrices may lie anywhere: one group of products of the same kind."""
+        w = self.workload
+        pointers = c_void_p * w.batch
+        by, groups, count = ctypes.byref, c_int(1), c_int(w.batch)
+
+        def matrices(name: str) -> tuple[Any, Any]:
+            x = self.c if name == "c" else self.inputs[name]
+            step = x.strides[0] if x.ndim == 3 else 0
+            every = pointers(*(x.ctypes.data + number * step for number in range(w.batch)))
+            return every, by(c_int(getattr(w, f"ld{name}")))
+
+        kind = [by(x) for x in (*self.layout, *self.extents)]
+        alpha, beta = by(scalar(w.alpha)), by(scalar(w.beta))
+        a, b, c = map(matrices, "abc")
+        return partial(
+            function, ROW_MAJOR, *kind, alpha, *a, *b, beta, *c, groups, by(count)
         )  # fmt: skip
 
     def _packed_ahead(self, name: str, scalar: Any) -> Callable[[], Any]:
