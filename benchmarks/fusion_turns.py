@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,12 @@ from anatune.codegen.build import build
 from anatune.codegen.link import write_loadable
 from anatune.errors import AnatuneError, VerificationError
 from anatune.measure.alone import alone
+from anatune.measure.calibrate import calls_of_batch
 from anatune.measure.nursery import Nursery
 from anatune.model.groups import group_options
 from anatune.plan.fusion import Decision, FusionPlan
 from anatune.plan.group import GroupPlan
+from anatune.report.turns import SETTLE_S
 from anatune.workload.group import Group
 
 ROUNDS = 25
@@ -37,15 +41,18 @@ Plan = GroupPlan | FusionPlan
 Samples = dict[str, list[float]]
 
 
+Turn = Callable[[int], float]
+"""Seconds per call, of so many calls."""
+
+
 def timed(
     workload: Any, plans: Mapping[str, Plan], threads: int, rounds: int = ROUNDS,
-    batch_s: float = BATCH_S,
+    others: Mapping[str, Turn] | None = None,
 ) -> Samples:  # fmt: skip
     """Seconds of each turn, by way; the ways take turns, every second round backwards.
 
-    Each kernel has been compared with the reference before.
+    Each kernel has been compared with the reference before. ``others`` take turns beside them.
     """
-    samples: Samples = {way: [] for way in plans}
     with tempfile.TemporaryDirectory(prefix="anatune-") as folder:
         stems = {way: Path(folder) / str(number) for number, way in enumerate(plans)}
         paths = {way: write_loadable(build(p).executable, stems[way]) for way, p in plans.items()}
@@ -55,14 +62,23 @@ def timed(
                 wrong = cell.call("check", path, timeout_s=PATIENCE_S)
                 if wrong:
                     raise VerificationError(f"{way}: {wrong}")
-            calls = {
-                way: cell.call("calls", path, batch_s, timeout_s=PATIENCE_S)
-                for way, path in paths.items()
-            }
-            for turn in range(rounds):
-                for way in list(paths) if turn % 2 else list(reversed(paths)):
-                    spent = cell.call("sample", paths[way], calls[way], timeout_s=PATIENCE_S)
-                    samples[way].append(spent)
+            ours = {way: partial(_sample, cell, path) for way, path in paths.items()}
+            return take_turns({**ours, **(others or {})}, rounds, SETTLE_S if others else 0.0)
+
+
+def _sample(cell: Any, path: str, calls: int) -> float:
+    seconds: float = cell.call("sample", path, calls, timeout_s=PATIENCE_S)
+    return seconds
+
+
+def take_turns(players: Mapping[str, Turn], rounds: int, rest_s: float) -> Samples:
+    """A sample of each in every round, after a pause in which others' idle threads go to sleep."""
+    calls = {way: calls_of_batch(turn, BATCH_S, False) for way, turn in players.items()}
+    samples: Samples = {way: [] for way in players}
+    for number in range(rounds):
+        for way in list(players) if number % 2 else list(reversed(players)):
+            time.sleep(rest_s)
+            samples[way].append(players[way](calls[way]))
     return samples
 
 

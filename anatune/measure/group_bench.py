@@ -139,9 +139,9 @@ def drawn_inputs(workload: Group) -> dict[str, np.ndarray]:
             if source not in workload.inputs or source in inputs:
                 continue
             array = mine[operand]
-            if operand == "b" and is_float(array.dtype.name):
-                assert isinstance(step.workload, Matmul)
-                array *= np.array(step.workload.k**-0.5, array.dtype)
+            w = step.workload
+            if isinstance(w, Matmul) and operand == "b" and is_float(array.dtype.name):
+                array *= np.array(w.k**-0.5, array.dtype)
             inputs[source] = array
     return {name: inputs[name] for name in workload.inputs}
 
