@@ -138,8 +138,7 @@ def drawn_inputs(workload: Group) -> dict[str, np.ndarray]:
         for operand, source in step.sources:
             if source not in workload.inputs or source in inputs:
                 continue
-            array = mine[operand]
-            w = step.workload
+            array, w = mine[operand], step.workload
             if isinstance(w, Matmul) and operand == "b" and is_float(array.dtype.name):
                 array *= np.array(w.k**-0.5, array.dtype)
             inputs[source] = array

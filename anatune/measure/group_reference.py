@@ -12,6 +12,7 @@ from anatune.workload.group import Group, Step
 from anatune.workload.maps_reference import map_range
 from anatune.workload.matmul import Matmul
 from anatune.workload.reference import error_bound, reference, stored_as
+from anatune.workload.tensor import Tensor
 
 DRAWS = 2
 """Times that results on the way are disturbed, to see what becomes of it."""
@@ -63,15 +64,15 @@ def _computed(
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Every result with half the width of its range; disturbed within it by ``generator``."""
     made: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    memory = {name: _laid_out(inputs[name], tensor) for name, tensor in workload.inputs.items()}
     for step in workload.steps:
-        operands = {
-            name: _seen(step, name, made[source][0] if source in made else inputs[source])
-            for name, source in step.sources
-        }
+        tensors = step.workload.operands
+        operands = {name: _seen(memory[source], tensors[name]) for name, source in step.sources}
         middle, half = _range(step, operands)
         if generator is not None and is_float(str(step.workload.out_dtype)):
             middle = middle + np.nan_to_num(half) * generator.uniform(-1, 1, middle.shape)
         made[step.name] = (middle, half)
+        memory[step.name] = _laid_out(middle, step.workload.output)
     return made
 
 
@@ -88,17 +89,20 @@ def _range(step: Step, operands: Arrays) -> tuple[np.ndarray, np.ndarray]:
     return (low + high) / 2, (high - low) / 2
 
 
-def _seen(step: Step, operand: str, array: np.ndarray) -> np.ndarray:
-    """What an earlier step made as this one sees it."""
-    tensor = step.workload.operands[operand]
-    flat = _flat(array)
+def _seen(memory: np.ndarray, tensor: Tensor) -> np.ndarray:
+    """What lies in ``memory`` as a step sees it."""
     if not is_float(tensor.dtype):
-        flat = flat.astype(numpy_dtype(tensor.dtype))
-    strides = [s * flat.itemsize for s in tensor.strides]
-    return np.lib.stride_tricks.as_strided(flat, tensor.shape, strides)
+        memory = memory.astype(numpy_dtype(tensor.dtype))
+    return _view(memory, tensor)
 
 
-def _flat(array: np.ndarray) -> np.ndarray:
-    """Elements in the order in which they lie in memory, without what lies between them."""
-    order = sorted(range(array.ndim), key=lambda axis: -array.strides[axis])
-    return np.ascontiguousarray(array.transpose(order)).reshape(-1)
+def _laid_out(array: np.ndarray, tensor: Tensor) -> np.ndarray:
+    """The memory of ``tensor`` that holds what ``array`` does."""
+    memory = np.zeros(tensor.span, array.dtype)
+    _view(memory, tensor)[...] = array.reshape(tensor.shape)
+    return memory
+
+
+def _view(memory: np.ndarray, tensor: Tensor) -> np.ndarray:
+    strides = [stride * memory.itemsize for stride in tensor.strides]
+    return np.lib.stride_tricks.as_strided(memory, tensor.shape, strides)

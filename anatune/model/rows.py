@@ -226,7 +226,8 @@ def _of_one(
             alone = replace(plan, workload=workload, grid=ThreadGrid(), blocks=blocks)
         except IllegalPlan:
             continue
-        yield alone, cycles, estimate.bound
+        bound = next(name for name, _ in estimate.terms if name != "threads")
+        yield alone, cycles, bound
 
 
 def _kept_bytes(blocks: Blocks, rows: int) -> float:

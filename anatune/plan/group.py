@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -11,7 +11,7 @@ from anatune.errors import AnatuneError, IllegalPlan, require
 from anatune.plan.fusion import Decision, FusionPlan, MemberPlan, member_plan
 from anatune.plan.gemm import GemmPlan
 from anatune.plan.nouns import CodeTarget, Storage
-from anatune.plan.plain import build, json_fields
+from anatune.plan.plain import build, json_fields, plain
 from anatune.units import TIME
 from anatune.workload.absorb import absorbed
 from anatune.workload.blocks import (
@@ -347,7 +347,7 @@ def _said(stage: Stage) -> str:
 
 def _step_fields(step: Step) -> list[Any]:
     kind = "matmul" if isinstance(step.workload, Matmul) else "map"
-    return [step.name, kind, asdict(step.workload), list(map(list, step.sources))]
+    return [step.name, kind, plain(step.workload), list(map(list, step.sources))]
 
 
 def _step(name: str, kind: str, fields: dict[str, Any], sources: list[list[str]]) -> Step:

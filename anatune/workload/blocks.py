@@ -73,8 +73,7 @@ def block_of(workload: Workload, rows: int, near: Collection[str]) -> Workload:
         return replace(workload, m=rows)
     w = workload
     return replace(
-        w, m=rows, batch=1, broadcast_a=False, broadcast_b=False,
-        stride_a=None, stride_b=None, stride_c=None,
+        w.products(1), m=rows, broadcast_a=False, broadcast_b=False,
         lda=None if "a" in near else _kept(w.lda, w.m if w.trans_a else w.k, w.trans_a),
         ldc=None if RESULT in near else w.ldc,
     )  # fmt: skip
