@@ -62,18 +62,20 @@ def timed(
                 wrong = cell.call("check", path, timeout_s=PATIENCE_S)
                 if wrong:
                     raise VerificationError(f"{way}: {wrong}")
-            ours = {way: partial(_sample, cell, path) for way, path in paths.items()}
+            ours = {way: partial(sample, cell, path) for way, path in paths.items()}
             return take_turns({**ours, **(others or {})}, rounds, SETTLE_S if others else 0.0)
 
 
-def _sample(cell: Any, path: str, calls: int) -> float:
+def sample(cell: Any, path: str, calls: int) -> float:
     seconds: float = cell.call("sample", path, calls, timeout_s=PATIENCE_S)
     return seconds
 
 
-def take_turns(players: Mapping[str, Turn], rounds: int, rest_s: float) -> Samples:
+def take_turns(
+    players: Mapping[str, Turn], rounds: int, rest_s: float = 0.0, batch_s: float = BATCH_S
+) -> Samples:
     """A sample of each in every round, after a pause in which others' idle threads go to sleep."""
-    calls = {way: calls_of_batch(turn, BATCH_S, False) for way, turn in players.items()}
+    calls = {way: calls_of_batch(turn, batch_s, False) for way, turn in players.items()}
     samples: Samples = {way: [] for way in players}
     for number in range(rounds):
         for way in list(players) if number % 2 else list(reversed(players)):
