@@ -31,12 +31,12 @@ if TYPE_CHECKING:
     from anatune.partition import partition
     from anatune.plan import Estimate, ExternalKernel, GemmPlan, ThroughputModel
     from anatune.plan.registered import forget_microkernel, microkernels
+    from anatune.primfunc import recognise
     from anatune.records import Store
     from anatune.result import Result
     from anatune.tune import tune
     from anatune.workload import Dim, Matmul, matmul
-    from anatune.workload.fused import fused
-    from anatune.workload.group import chain, group
+    from anatune.workload.group import chain, fused, group
     from anatune.workload.maps import elementwise, reduce, softmax
 
 __version__ = "0.1.0"
@@ -58,7 +58,7 @@ _HOME = {
     "explain": "anatune.api",
     "forget_microkernel": "anatune.plan.registered",
     "fuse_loops": "anatune.loops",
-    "fused": "anatune.workload.fused",
+    "fused": "anatune.workload.group",
     "group": "anatune.workload.group",
     "kernel_object": "anatune.codegen.tensorize",
     "load": "anatune.codegen.library",
@@ -70,6 +70,7 @@ _HOME = {
     "predict": "anatune.api",
     "profiles": "anatune.hwprofile",
     "rank": "anatune.api",
+    "recognise": "anatune.primfunc",
     "reduce": "anatune.workload.maps",
     "register_microkernel": "anatune.external",
     "simulate": "anatune.api",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from anatune.errors import OptionError, require
+from anatune.errors import OptionError, WorkloadError, require
 from anatune.machine import HOST, accelerator_only, cpu_only, fixed_only, matmul_only, resolve
-from anatune.model import candidates
+from anatune.model import candidates, joint
 from anatune.model.accelerator import entry as accelerators
 from anatune.model.accelerator.estimate import predict as predict_tiles
 from anatune.model.accelerator.explain import explain as explain_tiles
@@ -18,20 +18,29 @@ from anatune.model.explain_dynamic import explain_family
 from anatune.model.why_not import why_not as why_not_choice
 from anatune.plan import DynamicPlan, Estimate, GemmPlan
 from anatune.plan.accelerator import Simulation, TilePlan
+from anatune.plan.read import JointPlan
+from anatune.primfunc import as_workload, is_tvm, recognise
 from anatune.workload import Matmul
+
+AnyPlan = GemmPlan | DynamicPlan | TilePlan | TileFamily | JointPlan
 
 
 def plan(
-    workload: Matmul, target: Any = "host", *, threads: int | None = None, objective: str = "time"
-) -> GemmPlan | DynamicPlan | TilePlan | TileFamily:
+    workload: Any, target: Any = "host", *, threads: int | None = None, objective: str = "time"
+) -> AnyPlan:
     """The model's pick: milliseconds, nothing is compiled or measured, TVM is not loaded.
 
-    For a workload with dims a `DynamicPlan`, in about a second; for a described accelerator a
-    `TilePlan`, with dims a `TileFamily`.
+    For a product a `GemmPlan`, with dims a `DynamicPlan`, in about a second; for `elementwise`,
+    `reduce` and `softmax` a `MapPlan`, for `fused` a `FusionPlan`; of a product for a described
+    accelerator a `TilePlan`, with dims a `TileFamily`.
 
     Raises:
         WorkloadError, OptionError, ProfileError: an argument that cannot be used, named.
     """
+    workload = as_workload(workload)
+    if joint.is_joint(workload):
+        best: JointPlan = joint.rank(cpu_only(target), workload, threads, objective)[0][0]
+        return best
     profile, product = resolve(target), matmul_only(workload)
     if profile.accelerator is not None:
         return accelerators.plan_tiles(profile, product, threads, objective)
@@ -42,15 +51,21 @@ def plan(
 
 
 def rank(
-    workload: Matmul, target: Any = "host", *, threads: int | None = None, objective: str = "time"
-) -> list[tuple[GemmPlan, Estimate]]:
-    """All legal plans with their estimates, best first. Raises what `plan` raises."""
+    workload: Any, target: Any = "host", *, threads: int | None = None, objective: str = "time"
+) -> list[tuple[Any, Estimate]]:
+    """All legal plans with their estimates, best first. Raises what `plan` raises.
+
+    Of workloads that are fused: the best plan of each decision.
+    """
+    workload = as_workload(workload)
+    if joint.is_joint(workload):
+        return joint.rank(cpu_only(target), workload, threads, objective)
     return candidates.rank(cpu_only(target), fixed_only(workload), threads, objective)
 
 
 def predict(
-    plan: GemmPlan | DynamicPlan | TilePlan | TileFamily,
-    workload: Matmul,
+    plan: AnyPlan,
+    workload: Any,
     target: Any = "host",
     **values: int,
 ) -> Estimate:
@@ -62,11 +77,15 @@ def predict(
     Raises:
         IllegalPlan: the plan is another workload's, or the machine cannot hold it.
     """
-    profile = resolve(target)
+    profile, workload = resolve(target), as_workload(workload)
+    if joint.is_joint(workload):
+        _check_same(_known(plan), workload)
+        named = ", ".join(f"{name} = {value}" for name, value in values.items())
+        require(not values, f"{named}: {workload} has no dims", WorkloadError)
+        return joint.predict(cpu_only(profile), plan)
     if not isinstance(plan, DynamicPlan | TilePlan | TileFamily):
         plan = _gemm_plan(plan)
-    matmul_only(workload)
-    require(plan.workload == workload, f"plan: is of {plan.workload}, the workload is {workload}")
+    _check_same(plan, matmul_only(workload))
     if profile.accelerator is not None:
         return predict_tiles(profile, accelerators.tile_plan(plan, profile, values))
     profile = cpu_only(profile)
@@ -78,12 +97,20 @@ def predict(
     return predict_plan(profile, plan)
 
 
-def explain(plan: GemmPlan | DynamicPlan | TilePlan | TileFamily, target: Any = "host") -> str:
-    """The model's equations with the plan's numbers in them, the binding term first."""
+def explain(plan: AnyPlan, target: Any = "host") -> str:
+    """The model's equations with the plan's numbers in them, the binding term first.
+
+    Of a TVM function: what it computes, and this of the model's pick.
+    """
+    if is_tvm(plan):
+        function = recognise(plan)
+        return f"{function}\n{explain(_pick(function.workload, target), target)}"
     why = "target: name the accelerator that the plan is for"
     tiles = isinstance(plan, TilePlan | TileFamily)
     require(not tiles or target != HOST, why, OptionError)
     profile = resolve(target)
+    if joint.is_joint(getattr(plan, "workload", None)):
+        return joint.explain(cpu_only(profile), _known(plan))
     if profile.accelerator is not None:
         if isinstance(plan, TileFamily):
             return str(plan)
@@ -121,7 +148,22 @@ def why_not(
         choice: a register tile such as "8x48"; an order such as "C3B2A0"; an arithmetic such as
             "int16 pairs"; or how an operand is stored, such as "b=in_place".
     """
-    return why_not_choice(cpu_only(target), fixed_only(workload), choice, threads)
+    return why_not_choice(cpu_only(target), fixed_only(as_workload(workload)), choice, threads)
+
+
+def _pick(workload: Any, target: Any) -> Any:
+    return plan(workload, target)
+
+
+def _check_same(plan: Any, workload: Any) -> None:
+    require(plan.workload == workload, f"plan: is of {plan.workload}, the workload is {workload}")
+
+
+def _known(plan: Any) -> Any:
+    """``plan`` if it is any at all: a result or a workload also has what looks like one."""
+    why = f"plan = {type(plan).__name__}: what anatune.plan(workload, target) returns is needed"
+    require(hasattr(plan, "to_json"), why)
+    return plan
 
 
 def _gemm_plan(plan: Any) -> GemmPlan:

@@ -47,8 +47,6 @@ class Compiled:
     def export(self, path: str | Path) -> Path:
         """Write a shared library that TVM's runtime, and `anatune.load`, can load; return its path.
 
-        `anatune.load` takes those of one workload, also with dims, not of several at once.
-
         Raises:
             BuildError: no C compiler to link with, or a path that does not end in .so or cannot be
                 written.

@@ -18,11 +18,12 @@ from typing import Any
 
 from anatune.errors import OptionError, last_line, require
 from anatune.family import FamilyResult
+from anatune.group_result import GroupResult
 from anatune.machine import HOST
+from anatune.model.joint import is_joint
 from anatune.records import Record, Store, open_store
 from anatune.result import Result
 from anatune.tune import tune
-from anatune.workload import Matmul
 
 RAY = "ray"
 
@@ -34,6 +35,9 @@ MEASURING = {"budget", "search", "cache", "remote"}
 
 OF_FAMILIES = {"code_bytes"}
 """Those that apply to no others."""
+
+OF_PRODUCTS = {"search"}
+"""Those that apply to single products alone; what remains for others is said in `tune`."""
 
 NO_MACHINE = "no machine of the cluster is left on which it was not tried"
 
@@ -58,14 +62,14 @@ class Tuned:
         machine: address of the machine that tuned it; "" for this one.
     """
 
-    workload: Matmul
-    result: Result | FamilyResult | None = None
+    workload: Any
+    result: Result | FamilyResult | GroupResult | None = None
     error: str = ""
     machine: str = ""
 
 
 def tune_many(
-    workloads: Iterable[Matmul],
+    workloads: Iterable[Any],
     target: Any = HOST,
     *,
     database: Any = None,
@@ -76,14 +80,14 @@ def tune_many(
     """Tune every workload; one that fails does not end the list.
 
     Args:
-        workloads: what `matmul` returns, in any number.
+        workloads: what `tune` takes, in any number.
         target: as `tune` takes it; "host" is the machine that tunes.
         database: the record store, as `tune` takes it; records of other machines are added to it.
         machines: None: this one. "ray": those of the Ray cluster that this process belongs to, that
             ``RAY_ADDRESS`` names, or that is running here.
         progress: called with a line of text now and then; at the end with one per failure.
         options: passed on to `tune`; those of measuring do not reach workloads with dims, which the
-            model alone plans, nor ``code_bytes`` the others.
+            model alone plans, nor ``code_bytes`` the others, nor ``search`` what is no product.
 
     Returns:
         one `Tuned` per workload, in their order.
@@ -107,7 +111,7 @@ def tune_many(
 
 
 def _here(
-    workloads: Sequence[Matmul],
+    workloads: Sequence[Any],
     target: Any,
     store: Store | None,
     options: dict[str, Any],
@@ -118,8 +122,9 @@ def _here(
         yield place, _attempt(workload, target, database, {**options, "progress": progress})
 
 
-def _attempt(workload: Matmul, target: Any, database: Any, options: dict[str, Any]) -> Tuned:
+def _attempt(workload: Any, target: Any, database: Any, options: dict[str, Any]) -> Tuned:
     no_use = MEASURING if getattr(workload, "dims", ()) else OF_FAMILIES
+    no_use = no_use | OF_PRODUCTS if is_joint(workload) else no_use
     useful = {name: value for name, value in options.items() if name not in no_use}
     try:
         return Tuned(workload, tune(workload, target, database=database, **useful))
@@ -128,7 +133,7 @@ def _attempt(workload: Matmul, target: Any, database: Any, options: dict[str, An
 
 
 def _there(
-    workload: Matmul, target: Any, known: list[Record] | None, options: dict[str, Any]
+    workload: Any, target: Any, known: list[Record] | None, options: dict[str, Any]
 ) -> tuple[Tuned, list[Record]]:
     """On another machine: tune with the records that came along; those that are new."""
     if known is None:
@@ -141,7 +146,7 @@ def _there(
 
 
 def _on_cluster(
-    workloads: Sequence[Matmul],
+    workloads: Sequence[Any],
     target: Any,
     store: Store | None,
     options: dict[str, Any],
@@ -168,7 +173,7 @@ def _on_cluster(
             ray.shutdown()
 
 
-def _known(store: Store | None, workloads: Sequence[Matmul]) -> dict[str, list[Record]] | None:
+def _known(store: Store | None, workloads: Sequence[Any]) -> dict[str, list[Record]] | None:
     """What the store holds of each workload, whoever measured it; read once for all."""
     if store is None:
         return None

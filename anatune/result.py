@@ -13,7 +13,7 @@ from anatune.hwprofile import Profile
 from anatune.measure.outcome import MEASURED, Measurement, Outcome, Timing
 from anatune.model.constant_b import PackedAhead, packed_ahead
 from anatune.model.explain import explain
-from anatune.plan import Estimate, GemmPlan, Plan
+from anatune.plan import Estimate, GemmPlan
 from anatune.units import FLOP_RATE, TIME
 from anatune.workload import Matmul
 
@@ -25,7 +25,7 @@ class Candidate:
     """One plan of the race: when it was proposed, what was predicted, what came out."""
 
     rank: int  # in the order of proposal; 1 is the model's pick
-    plan: Plan
+    plan: Any  # what `plan.read.read_any` reads
     predicted: Estimate | None  # None where the model has no terms for the plan
     measurement: Measurement
 
@@ -50,7 +50,76 @@ class Candidate:
         }
 
 
-class Result(Compiled, CheckedCall):
+class Raced:
+    """What results have in common whose candidates were measured, or might have been."""
+
+    workload: Any
+
+    def _keep(
+        self, profile: Profile, code: Code | None, candidates: Sequence[Candidate], chosen: int
+    ) -> None:
+        self.profile = profile
+        self._code = code
+        self.candidates = tuple(candidates)
+        self._chosen = self.candidates[chosen]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        place = self.candidates.index(self._chosen)
+        return type(self), (self.profile, self._code, self.candidates, place)
+
+    @property
+    def plan(self) -> Any:
+        return self._chosen.plan
+
+    @property
+    def predicted(self) -> Estimate | None:
+        return self._chosen.predicted
+
+    @property
+    def measured(self) -> Timing | None:
+        return self._chosen.measurement.timing
+
+    @property
+    def measured_s(self) -> float | None:
+        """Seconds of a call, the median; None where nothing was measured."""
+        return self._chosen.seconds
+
+    @property
+    def failed(self) -> tuple[Candidate, ...]:
+        """Candidates that led to no kernel that works; their notes say why."""
+        fine = (*MEASURED, Outcome.SKIPPED)
+        return tuple(c for c in self.candidates if c.measurement.outcome not in fine)
+
+    @property
+    def advice(self) -> str:
+        """What to do about a timing that is not to be relied on; "" where it is."""
+        return "" if self.measured is None else self._chosen.measurement.note
+
+    def to_dataframe(self) -> Any:
+        """The candidates as a pandas DataFrame, one row each; pandas must be installed."""
+        import pandas
+
+        return pandas.DataFrame([c.as_dict() for c in self.candidates])
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON; times in seconds."""
+        return {
+            "workload": str(self.workload),
+            "profile": self.profile.name,
+            "plan": str(self.plan),
+            "predicted_s": _seconds(self.predicted),
+            "measured_s": self.measured_s,
+            "flops": self.workload.flops,
+            "candidates": [c.as_dict() for c in self.candidates],
+        }
+
+    def __repr__(self) -> str:
+        measured = self.measured_s
+        how = f"measured {TIME.show(measured)}" if measured else _foretold(self.predicted)
+        return f"<anatune result: {self.workload}; {self.plan}; {how}>"
+
+
+class Result(Compiled, Raced, CheckedCall):
     """A tuned kernel: call it like a function, ask it why.
 
     It can be pickled, its code included.
@@ -70,16 +139,9 @@ class Result(Compiled, CheckedCall):
         candidates: Sequence[Candidate],
         chosen: int,
     ) -> None:
-        self.profile = profile
-        self._code = code
-        self.candidates = tuple(candidates)
-        self._chosen = self.candidates[chosen]
+        self._keep(profile, code, candidates, chosen)
         self._packing_s: float | None = None
         super().__init__(self.plan, lambda name: self._loaded[name])
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        place = self.candidates.index(self._chosen)
-        return Result, (self.profile, self._code, self.candidates, place)
 
     def bind(self, *, b: Any) -> BoundCall:
         """`CheckedCall.bind`; the seconds that packing took are kept for `packed_ahead`."""
@@ -89,30 +151,7 @@ class Result(Compiled, CheckedCall):
 
     @property
     def workload(self) -> Matmul:
-        return self.plan.workload
-
-    @property
-    def plan(self) -> Plan:
-        return self._chosen.plan
-
-    @property
-    def predicted(self) -> Estimate | None:
-        return self._chosen.predicted
-
-    @property
-    def measured(self) -> Timing | None:
-        return self._chosen.measurement.timing
-
-    @property
-    def failed(self) -> tuple[Candidate, ...]:
-        """Candidates that led to no kernel that works; their notes say why."""
-        fine = (*MEASURED, Outcome.SKIPPED)
-        return tuple(c for c in self.candidates if c.measurement.outcome not in fine)
-
-    @property
-    def advice(self) -> str:
-        """What to do about a timing that is not to be relied on; "" where it is."""
-        return "" if self.measured is None else self._chosen.measurement.note
+        return self._chosen.plan.workload  # type: ignore[no-any-return]
 
     @property
     def packed_ahead(self) -> PackedAhead | None:
@@ -154,35 +193,15 @@ class Result(Compiled, CheckedCall):
         error = predicted.seconds / timing.median_s - 1
         return f"{text}; predicted {TIME.show(predicted.seconds)}, {error:+.1%}"
 
-    def to_dataframe(self) -> Any:
-        """The candidates as a pandas DataFrame, one row each; pandas must be installed."""
-        import pandas
-
-        return pandas.DataFrame([c.as_dict() for c in self.candidates])
-
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON; times in seconds."""
-        return {
-            "workload": str(self.workload),
-            "profile": self.profile.name,
-            "plan": str(self.plan),
-            "predicted_s": _seconds(self.predicted),
-            "measured_s": self._chosen.seconds,
-            "flops": self.workload.flops,
-            "constant_b": self._constant_b(),
-            "candidates": [c.as_dict() for c in self.candidates],
-        }
+        return {**super().as_dict(), "constant_b": self._constant_b()}
 
     def _constant_b(self) -> dict[str, Any] | None:
         found = self.packed_ahead
         if found is None:
             return None
         return {**asdict(found), "pays_after_calls": found.pays_after_calls}
-
-    def __repr__(self) -> str:
-        measured = self._chosen.seconds
-        how = f"measured {TIME.show(measured)}" if measured else _foretold(self.predicted)
-        return f"<anatune result: {self.workload}; {self.plan}; {how}>"
 
 
 def _seconds(estimate: Estimate | None) -> float | None:

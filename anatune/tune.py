@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-from anatune.codegen.library import Code
 from anatune.errors import AnatuneError, OptionError, require
 from anatune.family import tune_family
 from anatune.hwprofile import Profile
-from anatune.machine import HOST, cpu_only, matmul_only
+from anatune.kinds import Asked, kind_of
+from anatune.machine import HOST, cpu_only
 from anatune.measure.alone import alone
 from anatune.measure.budget import Budget
 from anatune.measure.builder import Builder
@@ -25,18 +24,11 @@ from anatune.measure.race import Race
 from anatune.measure.runner import LocalRunner, Runner
 from anatune.measure.tracker import Remote
 from anatune.model import candidates as model
-from anatune.model.estimate import peak_seconds
-from anatune.plan import CodeTarget, GemmPlan
+from anatune.plan import CodeTarget
+from anatune.primfunc import PrimFuncResult, is_tvm, recognise
 from anatune.records import Effort, Journal, Kernels, Origin, Pass, ProfileId, open_store
 from anatune.records.record import COLD, WARM
-from anatune.result import Candidate, Result
-from anatune.search import Search, find_search
-from anatune.workload.fused import Fused
-from anatune.workload.group import Group
-from anatune.workload.maps import Map
-
-FALL_BACK = 3
-"""Plans that a model-only run tries before it gives up; the first one is expected to do."""
+from anatune.search import Search
 
 MEMORY_SHARE = 0.8
 """Share of the free memory that one candidate may take; the rest keeps the machine alive."""
@@ -66,15 +58,20 @@ def tune(
     What is measured is kept in the record store. The same call returns what it decided; one that
     was interrupted, by Ctrl-C or a kill, goes on where it stopped; one with a larger budget too.
 
+    A TVM PrimFunc, or a module with one, is tuned as the workload that it computes; it gives a
+    `PrimFuncResult`, which takes the function's own arrays.
+
     Args:
-        workload: what `matmul`, `elementwise`, `reduce`, `softmax` or `fused` returns; a `Result`
-            for the first, a `GroupResult` for the others, where ``search``, ``cache``, ``remote``,
-            ``objective`` and ``database`` are of no effect so far.
+        workload: what `matmul`, `elementwise`, `reduce`, `softmax`, `fused`, `group` or `chain`
+            returns; a `Result` for the first, a `GroupResult` for the others, of which all ways
+            that the model lists are candidates, and which are measured here: no ``search`` and no
+            ``remote``.
         target: "host", a profile's name, the path of a profile file, or a Profile. A kernel for a
             machine whose vector instructions this one lacks is compiled from the model's pick, and
             not run; any other is measured here.
-        budget: None for the default short pass; 0 for the model alone (the kernel is verified, not
-            timed); a number of measured candidates; or a wall-clock time such as "5s".
+        budget: None for the default pass (seconds; over all ways of what is no single product); 0
+            for the model alone (the kernel is verified, not timed); a number of measured
+            candidates; or a wall-clock time such as "5s".
         threads: threads to use, all usable ones by default.
         objective: "time", "energy" or "edp" (energy times time); energy is modelled.
         database: file of the record store, a `Store`, or False for none; None: the user's own.
@@ -91,19 +88,23 @@ def tune(
         WorkloadError, OptionError, ProfileError: an argument that cannot be used, named.
         BuildError, VerificationError, WorkerError: no plan led to a kernel that works.
     """
-    if isinstance(workload, (Fused, Group, Map)):
-        from anatune.group import tune_group
-
-        return tune_group(workload, target, budget=budget, threads=threads, progress=progress)
-    workload = matmul_only(workload)
-    limit, find = Budget.parse(budget), find_search(search)
+    if is_tvm(workload):
+        function = recognise(workload)
+        result = tune(
+            function.workload, target, budget=budget, threads=threads, objective=objective,
+            database=database, search=search, cache=cache, remote=remote, code_bytes=code_bytes,
+            progress=progress,
+        )  # fmt: skip
+        return PrimFuncResult(function, result)
+    kind = kind_of(workload, search, remote)
+    limit = kind.budget(budget)
     model.check_objective(objective)
     require(cache in (WARM, COLD), f"cache = {cache!r}: {WARM!r} or {COLD!r}", OptionError)
     store = open_store(database)
     elsewhere = None if remote is None else Remote.parse(remote)
     profile = cpu_only(target, progress)
     here = target == HOST or _runs_here(profile)
-    if workload.dims:
+    if getattr(workload, "dims", ()):
         unmoved = search == "shortlist" and cache == WARM and remote is None
         require(unmoved, "search, cache, remote: nothing is measured of a workload with dims",
                 OptionError)
@@ -120,21 +121,22 @@ def tune(
         origin=Origin.here(remote or ""),
         cache=cache,
     )
+    asked = Asked(profile, workload, this.threads, objective)
     journal = Journal(store, kernels, this, objective, search)
-    verdict = journal.verdict if journal.answers(limit) else None
+    verdict = journal.verdict if journal.answers(kind.within(limit, asked)) else None
     if verdict is not None:
         kept = kernels.get(verdict.plan)
         if kept is not None or not here:
-            return _result(profile, journal.seen, verdict.entry, kept)
+            return kind.result(asked, journal.seen, verdict.entry, kept)
     with Builder(processors(), kernels, _memory_bytes()) as builder:
         builder.warm_up()
         if not here and elsewhere is None:
-            pick = _picks(profile, this, objective)[0]
-            return _result(profile, [_compiled(builder, pick)], pick, None)
+            pick = kind.picks(asked)[0]
+            return kind.result(asked, [_compiled(builder, pick)], pick, None)
         require_memory(workload)
         with _runner(this, profile, builder, elsewhere) as runner:
             if not limit.candidates:
-                seen, chosen = _verified(runner, _picks(profile, this, objective), progress)
+                seen, chosen = _verified(runner, kind.picks(asked), progress)
             else:
 
                 def note(entry: Entry, found: Measurement) -> None:
@@ -144,35 +146,30 @@ def tune(
                 race = Race(
                     runner, allowed, tell=progress, journal=note, alone=alone,
                     seen=journal.seen, spent_s=journal.spent_s,
-                    least_s=peak_seconds(profile, workload, this.threads),
+                    least_s=kind.least_s(asked),
                 )  # fmt: skip
-                chosen = _raced(race, find, journal, limit, profile, this, objective)
+                chosen = _raced(race, kind.find, journal, limit, asked)
                 seen = race.measured
             if chosen is None:
                 raise _why_none(seen)
-            return _result(profile, seen, chosen, builder.path(chosen.plan) if here else None)
+            library = builder.path(chosen.plan) if here else None
+            return kind.result(asked, seen, chosen, library)
 
 
 def _raced(
-    race: Race,
-    find: Search,
-    journal: Journal,
-    limit: Budget,
-    profile: Profile,
-    this: Pass,
-    objective: str,
+    race: Race, find: Search, journal: Journal, limit: Budget, asked: Asked
 ) -> Entry | None:
     """Measure until the budget is spent, and write down how it ended, also where it was ended."""
 
     def cost(entry: Entry, seconds: float) -> float:
-        if entry.predicted is None or not isinstance(entry.plan, GemmPlan):
+        if entry.predicted is None:
             return seconds
-        return model.measured_cost((entry.plan, entry.predicted), seconds, objective)
+        return model.measured_cost((entry.plan, entry.predicted), seconds, asked.objective)
 
     complete = False
     chosen = None
     try:
-        find(race, profile, this.workload, this.threads, objective)
+        find(race, asked.profile, asked.workload, asked.threads, asked.objective)
         chosen = race.finish(cost)
         complete = True
     finally:
@@ -182,12 +179,6 @@ def _raced(
             found, rank = dict(race.measured)[best], race.rank(best)
             journal.decided(best, found, rank, limit, spent, complete)
     return chosen
-
-
-def _picks(profile: Profile, this: Pass, objective: str) -> list[Entry]:
-    """The model's first choices."""
-    ranked = model.best(profile, this.workload, this.threads, objective)
-    return [Entry(*pick) for pick in model.shortlist(ranked, FALL_BACK)]
 
 
 def _verified(
@@ -228,17 +219,6 @@ def _runner(
 def _memory_bytes() -> float | None:
     free = available_bytes()
     return None if free is None else MEMORY_SHARE * free
-
-
-def _result(
-    profile: Profile,
-    seen: Sequence[tuple[Entry, Measurement]],
-    chosen: Entry,
-    library: Path | None,
-) -> Result:
-    candidates = [Candidate(i, e.plan, e.predicted, m) for i, (e, m) in enumerate(seen, 1)]
-    place = [entry for entry, _ in seen].index(chosen)
-    return Result(profile, None if library is None else Code.of(library), candidates, place)
 
 
 def _runs_here(profile: Profile) -> bool:

@@ -59,7 +59,7 @@ def timed(
         nursery = Nursery(bench_of(workload), (workload,), threads)
         with alone(), nursery as held, held.cell() as cell:
             for way, path in paths.items():
-                wrong = cell.call("check", path, timeout_s=PATIENCE_S)
+                wrong = cell.call("check", (path, None), timeout_s=PATIENCE_S)
                 if wrong:
                     raise VerificationError(f"{way}: {wrong}")
             ours = {way: partial(sample, cell, path) for way, path in paths.items()}
@@ -67,7 +67,7 @@ def timed(
 
 
 def sample(cell: Any, path: str, calls: int) -> float:
-    seconds: float = cell.call("sample", path, calls, timeout_s=PATIENCE_S)
+    seconds: float = cell.call("sample", (path, None), calls, timeout_s=PATIENCE_S)
     return seconds
 
 

@@ -116,7 +116,7 @@ def _contest(
         with alone(), bench as held, held.cell() as cell:
             wrong = {
                 name: said for name, path in paths.items()
-                if (said := cell.call("check", path, timeout_s=PATIENCE_S))
+                if (said := cell.call("check", (path, None), timeout_s=PATIENCE_S))
             }  # fmt: skip
             turns = {
                 name: partial(sample, cell, path) for name, path in paths.items()

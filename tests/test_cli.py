@@ -79,7 +79,12 @@ def test_readme_names_every_command():
         ("plan matmul 3 4", "matmul = 3 4: give three extents, M N K"),
         ("plan matmul", "matmul = none: give three extents, M N K"),
         ("plan matmul 3 4 5 6", "matmul = 3 4 5 6: give three extents, M N K"),
-        ("plan gemm 3 4 5", "workload = 'gemm': this version takes matmul M N K"),
+        (
+            "plan gemm 3 4 5",
+            "workload = 'gemm': this version takes matmul M N K, elementwise TEXT [M] N, "
+            "reduce NAME [M] N, softmax M N, group FILE.yaml",
+        ),
+        ("compare softmax 3 4", "workload = 'softmax': this version takes matmul M N K"),
         (
             "plan 784 512 128",
             "workload = '784': write anatune plan matmul M N K, "
@@ -111,7 +116,7 @@ def test_readme_names_every_command():
             "tune matmul 3 4 5 --export /nonexist/x.so",
             "Invalid value for '--export': '/nonexist': no such folder (see anatune tune --help)",
         ),
-        ("plan", "Missing argument 'matmul M N K' (see anatune plan --help)"),
+        ("plan", "Missing argument 'WORKLOAD' (see anatune plan --help)"),
         (
             "plan matmul 3 4 5 --threads x",
             "Invalid value for '--threads': 'x': a whole number from 1 to the usable threads of "

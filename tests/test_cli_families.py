@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from anatune.cli.extents import read_extents
-from anatune.cli.options import read_workload
+from anatune.cli.workloads import read_workload
 from anatune.plan import DynamicPlan
 from anatune.workload import Dim, matmul
 

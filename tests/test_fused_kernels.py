@@ -70,7 +70,7 @@ def fused_in_parts(members, parts):
 
 def assert_right(plan):
     assert FusionPlan.from_json(plan.to_json()) == plan
-    call = GroupCall(plan.workload, False, build(plan).function)
+    call = GroupCall(plan.workload, build(plan).function)
     inputs = [drawn(member, seed) for seed, member in enumerate(plan.workload.members)]
     results = call(*(inputs[k][name] for k, name, _ in plan.workload.inputs()))
     for member, mine, result in zip(plan.workload.members, inputs, results):

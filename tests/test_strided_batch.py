@@ -22,7 +22,7 @@ from anatune.model.fusion import options
 from anatune.plan import GemmPlan, ThreadGrid, read_plan
 from anatune.records.record import key_of
 from anatune.workload import Dim, Matmul, Tensor, matmul
-from anatune.workload.fused import fused
+from anatune.workload.group import fused
 from anatune.workload.matmul import MAX_STRIDE, STRIDES
 
 ROWS, HEADS, WIDTH = 128, 12, 64

@@ -23,13 +23,13 @@ from anatune.errors import (  # noqa: E402
     WorkerError,
 )
 from anatune.hwprofile import load_profile  # noqa: E402
+from anatune.kinds import FALL_BACK  # noqa: E402
 from anatune.measure.nursery import Nursery  # noqa: E402
 from anatune.measure.outcome import Measurement, Outcome  # noqa: E402
 from anatune.measure.runner import LocalRunner  # noqa: E402
 from anatune.plan import CodeTarget  # noqa: E402
 from anatune.records import Store  # noqa: E402
 from anatune.result import Result  # noqa: E402
-from anatune.tune import FALL_BACK  # noqa: E402
 
 
 @pytest.fixture(scope="module")

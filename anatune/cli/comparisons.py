@@ -11,7 +11,6 @@ from anatune.cli.options import (
     WorkloadCommand,
     budget_option,
     read_budget,
-    workload_options,
 )
 from anatune.cli.plans import plan_fields
 from anatune.cli.show import (
@@ -25,6 +24,7 @@ from anatune.cli.show import (
     rate,
     seconds,
 )
+from anatune.cli.workloads import product_options
 from anatune.errors import OptionError
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ COLUMNS = (
 
 
 @click.command(cls=WorkloadCommand)
-@workload_options
+@product_options
 @budget_option("our plan is the model's pick, and only the comparison is measured")
 @click.option(
     "--libraries", metavar="NAME,NAME",

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from anatune.cli.extents import EXTENTS_HELP
 from anatune.cli.families import family_fields, print_family, print_family_result
 from anatune.cli.options import (
     WorkloadCommand,
@@ -20,30 +19,33 @@ from anatune.cli.options import (
     remote_option,
     search_option,
     tune_database_option,
-    workload_options,
 )
 from anatune.cli.show import plain, print_json, print_table, progress, rate, seconds
+from anatune.cli.workloads import WORKLOADS_HELP, product_options, workload_options
 
 if TYPE_CHECKING:
     from anatune.hwprofile import Profile
     from anatune.measure.outcome import Measurement
     from anatune.plan import Estimate
     from anatune.plan.accelerator import Simulation
-    from anatune.result import Candidate, Result
+    from anatune.result import Candidate, Raced
     from anatune.workload import Matmul
 
 
-@click.command(cls=WorkloadCommand, epilog=EXTENTS_HELP)
+@click.command(cls=WorkloadCommand, epilog=WORKLOADS_HELP)
 @workload_options
 @objective_option
-def plan(w: Matmul, target: str, threads: int | None, objective: str, as_json: bool) -> None:
-    """The plan for a product, and its predicted time."""
+def plan(w: Any, target: str, threads: int | None, objective: str, as_json: bool) -> None:
+    """The plan for a workload, and its predicted time."""
     from anatune import api
     from anatune.machine import resolve
     from anatune.model.accelerator.ranges import TileFamily
+    from anatune.model.joint import is_joint
     from anatune.plan import DynamicPlan
 
     profile = resolve(target)
+    if is_joint(w):
+        return _print_ways(w, api.rank(w, profile, threads=threads, objective=objective), as_json)
     chosen = api.plan(w, profile, threads=threads, objective=objective)
     if isinstance(chosen, TileFamily):
         return print_json({"plan": plan_fields(chosen)}) if as_json else click.echo(str(chosen))
@@ -63,6 +65,21 @@ def plan(w: Matmul, target: str, threads: int | None, objective: str, as_json: b
         click.echo(f"simulated {_time_and_rate(w, found.seconds)}, {found.cycles:.6g} cycles")
 
 
+def _print_ways(w: Any, ways: list[tuple[Any, Estimate]], as_json: bool) -> None:
+    """The best of the ways to compute what is no single product, then all of them."""
+    chosen, estimate = ways[0]
+    if as_json:
+        listed = [
+            {"way": way.decided, "predicted_s": e.seconds, "bound": e.bound} for way, e in ways
+        ]
+        fields = {"plan": plan_fields(chosen), "predicted": estimate_fields(estimate)}
+        return print_json({**fields, "ways": listed})
+    click.echo(f"{w}: {chosen}")
+    click.echo(f"predicted {_time_and_rate(w, estimate.seconds)}, bound by {estimate.bound}")
+    rows = [(way.decided, seconds(e.seconds), e.bound) for way, e in ways]
+    print_table(("way", "predicted", "bound by"), rows)
+
+
 def _simulated(chosen: Any, profile: Profile) -> Simulation | None:
     """What came of a plan for an accelerator; None where there is nothing to simulate."""
     from anatune import api
@@ -74,10 +91,10 @@ def _simulated(chosen: Any, profile: Profile) -> Simulation | None:
     return api.simulate(chosen, profile, numbers=False)
 
 
-@click.command(cls=WorkloadCommand, epilog=EXTENTS_HELP)
+@click.command(cls=WorkloadCommand, epilog=WORKLOADS_HELP)
 @workload_options
 @objective_option
-def explain(w: Matmul, target: str, threads: int | None, objective: str, as_json: bool) -> None:
+def explain(w: Any, target: str, threads: int | None, objective: str, as_json: bool) -> None:
     """The equations behind a plan, with their numbers."""
     from anatune import api
 
@@ -90,7 +107,7 @@ def explain(w: Matmul, target: str, threads: int | None, objective: str, as_json
 
 @click.command("why-not", cls=WorkloadCommand)
 @click.argument("choice", metavar="CHOICE")
-@workload_options
+@product_options
 def why_not(choice: str, w: Matmul, target: str, threads: int | None, as_json: bool) -> None:
     """Why CHOICE is not taken.
 
@@ -115,7 +132,7 @@ def _library_file(
     return file
 
 
-@click.command(cls=WorkloadCommand, epilog=EXTENTS_HELP)
+@click.command(cls=WorkloadCommand, epilog=WORKLOADS_HELP)
 @workload_options
 @objective_option
 @budget_option()
@@ -128,7 +145,7 @@ def _library_file(
 @tune_database_option
 @remote_option
 def tune(
-    w: Matmul,
+    w: Any,
     target: str,
     threads: int | None,
     objective: str,
@@ -166,7 +183,7 @@ def tune(
 
 
 def plan_fields(chosen: Any) -> dict[str, Any]:
-    """The plan as `anatune.plan.read_plan` takes it."""
+    """The plan as `anatune.plan.read.read_any` takes it."""
     fields: dict[str, Any] = json.loads(chosen.to_json())
     return fields
 
@@ -177,8 +194,10 @@ def estimate_fields(estimate: Estimate) -> dict[str, Any]:
     return {**plain(estimate), **named, "bound": estimate.bound}
 
 
-def _print_result(result: Result) -> None:
+def _print_result(result: Raced) -> None:
     """Candidates that were timed; the pick: what was said of it, what came true; who failed."""
+    from anatune.result import Result
+
     w, timing = result.workload, result.measured
     timed = [c for c in result.candidates if c.measurement.timing is not None]
     if timed:
@@ -191,7 +210,7 @@ def _print_result(result: Result) -> None:
         click.echo(f"measured  {_time_and_rate(w, timing.median_s)}")
     else:
         click.echo("measured  nothing: the plan is the model's alone")
-    if result.packed_ahead is not None:
+    if isinstance(result, Result) and result.packed_ahead is not None:
         click.echo(f"constant B: {result.packed_ahead}")
     if result.advice:
         click.echo(f"unstable: {result.advice}")
@@ -220,5 +239,5 @@ def _spread_s(measurement: Measurement) -> float | None:
     return None if timing is None or len(timing.samples_s) < 2 else timing.spread_s
 
 
-def _time_and_rate(w: Matmul, time_s: float) -> str:
+def _time_and_rate(w: Any, time_s: float) -> str:
     return f"{seconds(time_s)}, {rate(w.flops / time_s)}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,7 +16,7 @@ import tvm
 from tvm import tirx
 
 from anatune.codegen.dynamic import lower_dynamic
-from anatune.codegen.fusion import lower_fusion
+from anatune.codegen.fusion import lower_fusion, lower_map
 from anatune.codegen.gemm import lower_gemm
 from anatune.codegen.groups import lower_group
 from anatune.codegen.call import ENTRY
@@ -26,9 +26,11 @@ from anatune.codegen.link import export_library, write_loadable
 from anatune.codegen.scheduled import scheduled
 from anatune.codegen.target import tvm_target
 from anatune.errors import BuildError, OptionError, last_line, require
-from anatune.plan import DynamicPlan, GemmPlan, Plan, SchedulePlan
+from anatune.plan import DynamicPlan, GemmPlan, SchedulePlan
 from anatune.plan.fusion import FusionPlan
 from anatune.plan.group import GroupPlan
+from anatune.plan.maps import MapPlan
+from anatune.plan.read import AnyPlan
 
 PASS_CONFIG = {
     # Storage rewriting lets register tiles of different heights share one array; LLVM then keeps
@@ -48,7 +50,7 @@ SOURCE_KINDS = ("tir", "llvm", "asm")
 class Kernel:
     """A compiled plan; its functions take tensors of TVM's FFI and return nothing."""
 
-    plan: Plan | FusionPlan | GroupPlan
+    plan: AnyPlan
     ir: tvm.IRModule
     executable: Any
     objects: tuple[Path, ...] = ()  # that its code is linked with: an external micro-kernel's
@@ -88,7 +90,7 @@ class Kernel:
         return path
 
 
-def build(plan: Plan | FusionPlan | GroupPlan) -> Kernel:
+def build(plan: AnyPlan) -> Kernel:
     """Compile ``plan``.
 
     Raises:
@@ -104,19 +106,24 @@ def build(plan: Plan | FusionPlan | GroupPlan) -> Kernel:
     return Kernel(plan, module, executable, objects)
 
 
-def _lowered(plan: Plan | FusionPlan | GroupPlan) -> tuple[tvm.IRModule, dict[str, Any], list[str]]:
+def _lowered(plan: AnyPlan) -> tuple[tvm.IRModule, dict[str, Any], list[str]]:
     """The functions of ``plan``, how TVM's passes are set for them, and which are left out."""
     if isinstance(plan, SchedulePlan):
         return scheduled(plan).mod, {}, []
     return tvm.IRModule(_functions(plan)), PASS_CONFIG, IDLE_PASSES
 
 
-def _functions(plan: GemmPlan | DynamicPlan | FusionPlan | GroupPlan) -> dict[str, tirx.PrimFunc]:
-    if isinstance(plan, FusionPlan):
-        return lower_fusion(plan)
-    if isinstance(plan, GroupPlan):
-        return lower_group(plan)
-    return lower_dynamic(plan) if isinstance(plan, DynamicPlan) else lower_gemm(plan)
+def _functions(plan: AnyPlan) -> dict[str, tirx.PrimFunc]:
+    return _LOWERED_BY[type(plan)](plan)
+
+
+_LOWERED_BY: dict[type, Callable[[Any], dict[str, tirx.PrimFunc]]] = {
+    GemmPlan: lower_gemm,
+    DynamicPlan: lower_dynamic,
+    MapPlan: lower_map,
+    FusionPlan: lower_fusion,
+    GroupPlan: lower_group,
+}
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from tvm.tirx.script import builder as T
@@ -32,13 +32,22 @@ def emit(
 
 @dataclass(frozen=True)
 class _Emitter:
-    """Every value is bound to a variable: a tree would hold its repeated parts many times over."""
+    """Every value is bound to a variable: a tree would hold its repeated parts many times over.
+
+    ``known``: the values of parts so far; one that comes again is not computed again.
+    """
 
     sums: Any
     operand: Callable[[Operand], Any]
     lanes: int
+    known: dict[Expression, Any] = field(default_factory=dict)
 
     def value(self, node: Expression) -> Any:
+        if node not in self.known:
+            self.known[node] = self.computed(node)
+        return self.known[node]
+
+    def computed(self, node: Expression) -> Any:
         if isinstance(node, Sum):
             return self.sums
         if isinstance(node, Operand):

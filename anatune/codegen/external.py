@@ -21,9 +21,10 @@ from anatune.codegen.target import tvm_target
 from anatune.codegen.vectors import INDEX, index
 from anatune.errors import BuildError, CacheError, require
 from anatune.hwprofile.kept import CACHE_ENVIRONMENT, cache_folder
-from anatune.plan import CodeTarget, DynamicPlan, ExternalKernel, Plan
+from anatune.plan import CodeTarget, DynamicPlan, ExternalKernel
 from anatune.plan.fusion import FusionPlan
 from anatune.plan.group import GroupPlan
+from anatune.plan.read import AnyPlan
 
 SUFFIX = {"object": ".o", "llvm": ".ll"}
 """Ends of names of kept code, by its form."""
@@ -80,12 +81,12 @@ def _folder() -> Path:
     return cache_folder() / "micro_kernels"
 
 
-def linked_with(plan: Plan | FusionPlan | GroupPlan) -> tuple[Path, ...]:
+def linked_with(plan: AnyPlan) -> tuple[Path, ...]:
     """Objects that the code of ``plan`` must be linked with, each once."""
     parts: tuple[Any, ...] = (plan,)
     if isinstance(plan, DynamicPlan):
         parts = plan.variants
-    elif isinstance(plan, (FusionPlan, GroupPlan)):
+    elif isinstance(plan, FusionPlan | GroupPlan):
         parts = plan.plans
     kernels = filter(None, (getattr(part, "micro_kernel", None) for part in parts))
     return tuple(dict.fromkeys(file for kernel in kernels for file in objects_of(kernel)))

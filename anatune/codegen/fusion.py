@@ -21,6 +21,7 @@ from anatune.codegen.views import as_planned
 from anatune.plan import GemmPlan
 from anatune.plan.fusion import Decision, FusionPlan, Member, MemberPlan
 from anatune.plan.maps import MapPlan
+from anatune.workload.fused import Fused
 
 Buffers = list[dict[str, Any]]
 """Of each member: its operands by name, and its result."""
@@ -44,13 +45,19 @@ def lower_fusion(plan: FusionPlan) -> dict[str, tirx.PrimFunc]:
     return {ENTRY: builder.get()}
 
 
+def lower_map(plan: MapPlan) -> dict[str, tirx.PrimFunc]:
+    """``main(inputs, result)`` by name."""
+    single = Fused((plan.workload,))
+    members = (Member(plan=plan),)
+    return lower_fusion(
+        FusionPlan(workload=single, decision=Decision.ONE_BY_ONE, members=members)
+    )
+
+
 def _arguments(plan: FusionPlan) -> Buffers:
     buffers: Buffers = [{} for _ in plan.members]
     for number, name, tensor in plan.workload.inputs():
         buffers[number][name] = T.arg(f"{name}_{number}", gemm.buffer_of(tensor))
-    if plan.workload.same_a:
-        for mine in buffers:
-            mine["a"] = buffers[0]["a"]
     for number, (member, mine) in enumerate(zip(plan.members, buffers)):
         key = "c" if isinstance(member.plan, GemmPlan) else OUT
         mine[key] = T.arg(f"out_{number}", gemm.buffer_of(member.plan.workload.output))

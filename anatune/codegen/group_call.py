@@ -3,15 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from anatune.codegen.call import ENTRY, OVERLAP
 from anatune.codegen.operands import Slot, like, overlapping
 from anatune.errors import OperandError, require
-from anatune.workload.fused import Fused
-from anatune.workload.group import Group
+from anatune.workload import Tensor
+
+
+class Called(Protocol):
+    """What calling a kernel asks of the workload that it computes."""
+
+    @property
+    def arguments(self) -> Mapping[str, Tensor]:
+        """What a call takes, in order, by the names that errors say."""
+        ...
+
+    @property
+    def results(self) -> Mapping[str, Tensor]:
+        """What a call gives back, likewise."""
+        ...
+
+    @property
+    def one_result(self) -> bool:
+        """Whether a result comes back by itself; else results are a tuple."""
+        ...
 
 
 class GroupCall:
@@ -19,31 +37,15 @@ class GroupCall:
 
     Args:
         workload: what the kernel computes.
-        single: there is but one workload; its result comes back by itself.
         function: gives the compiled function of a name; asked at the first call.
     """
 
-    def __init__(
-        self, workload: Fused | Group, single: bool, function: Callable[[str], Any]
-    ) -> None:
-        self._function = function
+    def __init__(self, workload: Called, function: Callable[[str], Any]) -> None:
+        self._single, self._function = workload.one_result, function
         self._main: Any = None
-        if isinstance(workload, Group):
-            self._slots = [Slot(name, tensor) for name, tensor in workload.inputs.items()]
-            self._outs = [
-                Slot(name, tensor, written=True) for name, tensor in workload.results.items()
-            ]
-            self._single = len(self._outs) == 1
-            return
-        self._single = single
-        # Numbered where there are several, so that errors say whose operand they are about.
-        self._slots = [
-            Slot(name if single else f"{name} of workload {number}", tensor)
-            for number, name, tensor in workload.inputs()
-        ]
+        self._slots = [Slot(name, tensor) for name, tensor in workload.arguments.items()]
         self._outs = [
-            Slot("out" if single else f"out[{number}]", member.output, written=True)
-            for number, member in enumerate(workload.members)
+            Slot(name, tensor, written=True) for name, tensor in workload.results.items()
         ]
 
     def __call__(self, *operands: Any, out: Any = None, **named: Any) -> Any:

@@ -15,8 +15,11 @@ from typing import Any
 
 from anatune.codegen.call import CheckedCall
 from anatune.codegen.family_call import FamilyCall
+from anatune.codegen.group_call import GroupCall
 from anatune.errors import BuildError, require
-from anatune.plan import DynamicPlan, Plan, read_plan
+from anatune.plan import DynamicPlan, Plan
+from anatune.plan.read import JointPlan, read_any
+from anatune.workload import Matmul
 
 PLAN_SYMBOL = "anatune_plan"
 """C symbol of an exported library that holds the plan as JSON."""
@@ -78,6 +81,13 @@ class LoadedKernel(CheckedCall):
         self.plan = plan
         self.module = module
 
+    @property
+    def workload(self) -> Matmul:
+        return self.plan.workload
+
+    def __repr__(self) -> str:
+        return f"<anatune kernel: {self.workload}; {self.plan}>"
+
 
 class LoadedFamily(FamilyCall):
     """The same for a kernel that serves all members of a family."""
@@ -87,11 +97,31 @@ class LoadedFamily(FamilyCall):
         self.plan = plan
         self.module = module
 
+    @property
+    def workload(self) -> Matmul:
+        return self.plan.workload
+
     def __repr__(self) -> str:
-        return f"<anatune kernel: {self.plan.workload}; {self.plan}>"
+        return f"<anatune kernel: {self.workload}; {self.plan}>"
 
 
-def load(path: str | Path) -> LoadedKernel | LoadedFamily:
+class LoadedGroup(GroupCall):
+    """The same for a kernel of workloads that are computed together, or of no product."""
+
+    def __init__(self, plan: JointPlan, module: Any) -> None:
+        super().__init__(plan.workload, lambda name: module[name])
+        self.plan = plan
+        self.module = module
+
+    @property
+    def workload(self) -> Any:
+        return self.plan.workload
+
+    def __repr__(self) -> str:
+        return f"<anatune kernel: {self.workload}; {self.plan}>"
+
+
+def load(path: str | Path) -> LoadedKernel | LoadedFamily | LoadedGroup:
     """The kernel in the shared library at ``path``.
 
     Raises:
@@ -113,10 +143,12 @@ def load(path: str | Path) -> LoadedKernel | LoadedFamily:
         except ValueError:
             why = f"path = {str(path)!r}: not exported by anatune: no plan inside"
             raise BuildError(why) from None
-        plan = read_plan(ctypes.string_at(ctypes.addressof(first)).decode())
+        plan = read_any(ctypes.string_at(ctypes.addressof(first)).decode())
         module = load_module(str(own))
         if isinstance(plan, DynamicPlan):
             return LoadedFamily(plan, module)
+        if isinstance(plan, JointPlan):
+            return LoadedGroup(plan, module)
         return LoadedKernel(plan, module)
 
 

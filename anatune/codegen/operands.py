@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from anatune.errors import OperandError, require
-from anatune.plan import DynamicPlan, Plan, SchedulePlan, Storage
+from anatune.plan import DynamicPlan, GemmPlan, Storage
+from anatune.plan.read import AnyPlan
 from anatune.workload import Tensor
 from anatune.workload.dtypes import INTEGER_RANGE, numpy_dtype
 from anatune.workload.evaluate import LARGEST
@@ -37,11 +38,11 @@ def handed_dtype(dtype: str) -> np.dtype:
     return np.dtype(HANDED_OVER.get(dtype, dtype))
 
 
-def packed_b(plan: Plan) -> Tensor | None:
+def packed_b(plan: AnyPlan) -> Tensor | None:
     """What ``main`` takes in the place of B; None where it takes B as it is."""
     if isinstance(plan, DynamicPlan):
         plan = plan.first  # all variants take the same
-    if isinstance(plan, SchedulePlan) or plan.b is not Storage.PACKED_AHEAD:
+    if not isinstance(plan, GemmPlan) or plan.b is not Storage.PACKED_AHEAD:
         return None
     return Tensor.rows(plan.packed_ahead_shape, plan.multiply.b)
 

@@ -55,38 +55,20 @@ MOVED_BYTES = 16 << 20
 """Operands that are moved at most: larger ones fill all sets of the caches anyway."""
 
 
-class Bench:
-    """Kernels of one workload, with the operands that they share.
+class Timer:
+    """Times kernels whose arguments a subclass has at hand.
 
     Args:
         flush: given where times are to be cold.
     """
 
-    def __init__(self, workload: Matmul, flush: Flush | None = None) -> None:
+    def __init__(self, flush: Flush | None = None) -> None:
         load_runtime()
-        self.workload = workload
-        self.inputs = operands(workload)
-        self.c = untouched(workload.output)
         self.ready: dict[Loadable, tuple[Any, list[Any]]] = {}
         self.parted = False  # whether each thread has a processor of its own
         self.flush = flush
         self.flush_arrays = () if flush is None else flush.arrays()
         self.empty_caches: Callable[[], Any] | None = None
-
-    def check(self, kernel: Loadable) -> str:
-        """Run a kernel once and compare; "" or what is wrong with its result."""
-        module, arguments = self._ready(kernel)
-        forget(self.c)
-        if OUT in self.inputs:
-            self.c[...] = self.inputs[OUT]
-        module[ENTRY](*arguments)
-        if strayed(self.c):
-            return "c: written outside of its elements"
-        try:
-            verify.check(self.workload, self.inputs, self.c)
-        except VerificationError as error:
-            return str(error)
-        return ""
 
     def calibrate(self, kernel: Loadable, batch_s: float) -> int:
         """Calls that make a batch of about ``batch_s``."""
@@ -137,15 +119,46 @@ class Bench:
         if kernel not in self.ready:
             path, packed = kernel
             module = load_module(path)
-            self._move()
-            tensors = self.workload.operands
-            given = {name: Slot(name, t).take(self.inputs[name]) for name, t in tensors.items()}
-            if packed is not None:
-                given["b"] = _packed(module, given["b"], packed)
-            c = Slot(OUT, self.workload.output).take(self.c)
-            arguments = [tvm_ffi.from_dlpack(x) for x in (*given.values(), c)]
+            arguments = [tvm_ffi.from_dlpack(x) for x in self._arguments(module, packed)]
             self.ready[kernel] = module, arguments
         return self.ready[kernel]
+
+    def _arguments(self, module: Any, packed: Tensor | None) -> Sequence[np.ndarray]:
+        """What the module's kernel is called with."""
+        raise NotImplementedError
+
+
+class Bench(Timer):
+    """Kernels of one product, with the operands that they share."""
+
+    def __init__(self, workload: Matmul, flush: Flush | None = None) -> None:
+        super().__init__(flush)
+        self.workload = workload
+        self.inputs = operands(workload)
+        self.c = untouched(workload.output)
+
+    def check(self, kernel: Loadable) -> str:
+        """Run a kernel once and compare; "" or what is wrong with its result."""
+        module, arguments = self._ready(kernel)
+        forget(self.c)
+        if OUT in self.inputs:
+            self.c[...] = self.inputs[OUT]
+        module[ENTRY](*arguments)
+        if strayed(self.c):
+            return "c: written outside of its elements"
+        try:
+            verify.check(self.workload, self.inputs, self.c)
+        except VerificationError as error:
+            return str(error)
+        return ""
+
+    def _arguments(self, module: Any, packed: Tensor | None) -> Sequence[np.ndarray]:
+        self._move()
+        tensors = self.workload.operands
+        given = {name: Slot(name, t).take(self.inputs[name]) for name, t in tensors.items()}
+        if packed is not None:
+            given["b"] = _packed(module, given["b"], packed)
+        return [*given.values(), Slot(OUT, self.workload.output).take(self.c)]
 
     def _move(self) -> None:
         """Have operands in memory of this process's own, whose pages lie elsewhere.
@@ -155,10 +168,11 @@ class Bench:
         """
         if sum(array.nbytes for array in self.inputs.values()) <= MOVED_BYTES:
             tensors = {**self.workload.operands, OUT: self.workload.output}
-            self.inputs = {name: _copied(tensors[name], x) for name, x in self.inputs.items()}
+            self.inputs = {name: copied(tensors[name], x) for name, x in self.inputs.items()}
 
 
-def _copied(tensor: Tensor, array: np.ndarray) -> np.ndarray:
+def copied(tensor: Tensor, array: np.ndarray) -> np.ndarray:
+    """``array`` in memory of its own."""
     copy = untouched(tensor)
     copy[...] = array
     return copy

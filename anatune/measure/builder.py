@@ -23,8 +23,8 @@ from anatune.measure.flush import CHAINS, DTYPE, Flush, flushed_bytes
 from anatune.measure.nursery import Cell, Nursery
 from anatune.measure.outcome import Measurement, Outcome
 from anatune.measure.worker import HUNG, Worker, WorkerFailure
-from anatune.plan import CodeTarget, Plan
-from anatune.plan.read import read_any
+from anatune.plan import CodeTarget
+from anatune.plan.read import AnyPlan, read_any
 from anatune.workload.dtypes import ELEMENT_BYTES
 
 PATIENCE_S = 60.0
@@ -56,9 +56,9 @@ class Built:
 class KernelCache(Protocol):
     """Kernels that were built and found right before."""
 
-    def get(self, plan: Plan) -> Path | None: ...
+    def get(self, plan: AnyPlan) -> Path | None: ...
 
-    def put(self, plan: Plan, library: Path) -> Path | None: ...
+    def put(self, plan: AnyPlan, library: Path) -> Path | None: ...
 
 
 class Compiler:
@@ -115,7 +115,7 @@ class Builder:
         self._idle: list[Cell | Worker] = []  # its append and pop are atomic
         self._busy: list[Cell | Worker] = []
         self._taken_s: list[float] = []
-        self.built: dict[Plan, Built] = {}
+        self.built: dict[AnyPlan, Built] = {}
         self._lock = threading.Lock()
 
     def __enter__(self) -> Builder:
@@ -178,11 +178,11 @@ class Builder:
             made: Flush = cell.call("compile_flush", *arguments, timeout_s=PATIENCE_S)
             return made
 
-    def path(self, plan: Plan) -> Path:
+    def path(self, plan: AnyPlan) -> Path:
         """Where the kernel of ``plan`` lies, which was built or at hand."""
         return Path(self.built[plan].path)
 
-    def keep(self, plan: Plan) -> None:
+    def keep(self, plan: AnyPlan) -> None:
         """Put a kernel that was found right where the next run looks for it."""
         built = self.built[plan]
         if self._cache is not None and built.build_s:

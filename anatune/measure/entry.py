@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-
 from typing import Any
 
 from anatune.plan import Estimate
@@ -18,7 +17,7 @@ class Entry:
         engine: who proposed it: "model", "evolve" or "metaschedule".
     """
 
-    plan: Any  # a Plan or a FusionPlan
+    plan: Any  # what `plan.read.read_any` reads
     predicted: Estimate | None = field(default=None, compare=False)
     engine: str = field(default="model", compare=False)
 

@@ -4,31 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import statistics
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import tvm_ffi
 
-from anatune.codegen.library import load_module, load_runtime
+from anatune.codegen.call import ENTRY
 from anatune.codegen.operands import Slot
 from anatune.errors import VerificationError
 from anatune.measure import verify
-from anatune.measure.bench import time_batches
-from anatune.measure.calibrate import calls_of_batch
+from anatune.measure.bench import MOVED_BYTES, Timer, copied
+from anatune.measure.flush import Flush
 from anatune.measure.group_reference import check_group
 from anatune.measure.inputs import UNTOUCHED, operands, untouched
-from anatune.measure.pinning import pin_threads
-from anatune.workload import Matmul
+from anatune.measure.runner import Loadable
+from anatune.workload import Matmul, Tensor
 from anatune.workload.dtypes import INTEGER_RANGE, is_float, numpy_dtype
 from anatune.workload.fused import Fused, Workload
 from anatune.workload.group import Group
 from anatune.workload.maps import FOLDS, Map
 from anatune.workload.maps_reference import map_range
-
-SAMPLES = 5
-"""Batches of a round; their median is the sample."""
 
 LARGEST_DRAWN = 4.0
 """Floats are drawn between this and its negative: functions such as exp differ there, and their
@@ -40,88 +35,73 @@ CHECKED_ELEMENTS = 1 << 19
 LARGEST_DRAWN_INTEGER = 100
 
 
-class _Bench:
-    """Compiled kernels by their paths, run on one set of arrays."""
+class GroupBench(Timer):
+    """Kernels of workloads that are computed together, with the operands that they share."""
 
-    def __init__(self, slots: Sequence[Slot], arrays: Sequence[np.ndarray]) -> None:
-        load_runtime()
-        self._arguments = [
-            tvm_ffi.from_dlpack(slot.take(array)) for slot, array in zip(slots, arrays)
-        ]
-        self._modules: dict[str, Any] = {}
+    def __init__(self, workload: Fused | Map, flush: Flush | None = None) -> None:
+        super().__init__(flush)
+        self.workload = Fused((workload,)) if isinstance(workload, Map) else workload
+        members = self.workload.members
+        self.inputs = [drawn(member, seed) for seed, member in enumerate(members)]
+        self.outputs = [_room(member) for member in members]
 
-    def run(self, path: str) -> None:
-        """Compute once."""
-        self._module(path)["main"](*self._arguments)
-
-    def calls(self, path: str, batch_s: float) -> int:
-        """Calls that make a batch of about ``batch_s``."""
-        return calls_of_batch(lambda calls: self.sample(path, calls), batch_s, False)
-
-    def sample(self, path: str, calls: int) -> float:
-        """Seconds per call: the median of `SAMPLES` batches of ``calls``."""
-        self.run(path)  # which starts the pool's threads
-        pin_threads()
-        module = self._module(path)
-        return statistics.median(
-            time_batches(module, self._arguments, calls=calls, batches=SAMPLES)
-        )
-
-    def _module(self, path: str) -> Any:
-        if path not in self._modules:
-            self._modules[path] = load_module(path)
-        return self._modules[path]
-
-
-class GroupBench(_Bench):
-    """Kernels of one `Fused`, with the operands that they share."""
-
-    def __init__(self, workload: Fused) -> None:
-        self.workload = workload
-        self.inputs = [drawn(member, seed) for seed, member in enumerate(workload.members)]
-        if workload.same_a:
-            for mine in self.inputs[1:]:
-                mine["a"] = self.inputs[0]["a"]
-        self.outputs = [_room(member) for member in workload.members]
-        given = list(workload.inputs())
-        slots = [Slot(name, tensor) for _, name, tensor in given]
-        slots += [Slot("out", member.output) for member in workload.members]
-        super().__init__(slots, [*(self.inputs[k][name] for k, name, _ in given), *self.outputs])
-
-    def check(self, path: str) -> str:
+    def check(self, kernel: Loadable) -> str:
         """Run a kernel once and compare; "" or what is wrong with its result."""
+        module, arguments = self._ready(kernel)
         for array in self.outputs:
             array.base.fill(UNTOUCHED)  # type: ignore[union-attr]
-        self.run(path)
-        for number, member in enumerate(self.workload.members):
+        module[ENTRY](*arguments)
+        members = self.workload.members
+        for number, member in enumerate(members):
             try:
                 check_member(member, self.inputs[number], self.outputs[number])
             except VerificationError as error:
-                return f"workload {number}: {error}"
+                return f"workload {number}: {error}" if len(members) > 1 else str(error)
         return ""
 
+    def _arguments(self, module: Any, packed: Tensor | None) -> Sequence[np.ndarray]:
+        self._move()
+        w = self.workload
+        given = [Slot(name, t).take(self.inputs[k][name]) for k, name, t in w.inputs()]
+        return [*given, *(Slot("out", m.output).take(c) for m, c in zip(w.members, self.outputs))]
 
-class DependentBench(_Bench):
+    def _move(self) -> None:
+        """As `Bench` does, and for its reasons."""
+        if sum(x.nbytes for mine in self.inputs for x in mine.values()) <= MOVED_BYTES:
+            self.inputs = [
+                {name: copied(member.operands[name], x) for name, x in mine.items()}
+                for member, mine in zip(self.workload.members, self.inputs)
+            ]
+
+
+class DependentBench(Timer):
     """Kernels of one `Group`, with its inputs."""
 
-    def __init__(self, workload: Group) -> None:
+    def __init__(self, workload: Group, flush: Flush | None = None) -> None:
+        super().__init__(flush)
         self.workload = workload
         self.inputs = drawn_inputs(workload)
         self.outputs = {name: Slot(name, t).new() for name, t in workload.results.items()}
-        tensors = {**workload.inputs, **workload.results}
-        slots = [Slot(name, tensor) for name, tensor in tensors.items()]
-        super().__init__(slots, [*self.inputs.values(), *self.outputs.values()])
 
-    def check(self, path: str) -> str:
+    def check(self, kernel: Loadable) -> str:
         """Run a kernel once and compare; "" or what is wrong with its result."""
+        module, arguments = self._ready(kernel)
         for array in self.outputs.values():
             array.base.fill(UNTOUCHED)  # type: ignore[union-attr]
-        self.run(path)
+        module[ENTRY](*arguments)
         try:
             check_group(self.workload, self.inputs, self.outputs)
         except VerificationError as error:
             return str(error)
         return ""
+
+    def _arguments(self, module: Any, packed: Tensor | None) -> Sequence[np.ndarray]:
+        tensors = self.workload.inputs
+        if sum(array.nbytes for array in self.inputs.values()) <= MOVED_BYTES:
+            self.inputs = {name: copied(tensors[name], x) for name, x in self.inputs.items()}
+        arrays = {**self.inputs, **self.outputs}
+        tensors = {**tensors, **self.workload.results}
+        return [Slot(name, tensor).take(arrays[name]) for name, tensor in tensors.items()]
 
 
 def drawn_inputs(workload: Group) -> dict[str, np.ndarray]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from anatune.errors import WorkloadError, require
 from anatune.units import CAPACITY
-from anatune.workload import Matmul
+from anatune.workload import Matmul, Tensor
 
 COPIES = 3
 """Room for operands: themselves, and what making, packing and checking them takes for a while."""
@@ -36,15 +37,22 @@ def resident_bytes(pid: int) -> int | None:
         return None
 
 
-def needed_bytes(workload: Matmul) -> int:
+def needed_bytes(workload: Any) -> int:
     """Memory in which ``workload`` can be measured and its result checked."""
-    tensors = (workload.output, *workload.operands.values())
+    tensors = _tensors(workload)
     held = sum(tensor.span * tensor.element_bytes for tensor in tensors)
-    widened = WIDENED_BYTES * max(tensor.elements for tensor in tensors) // workload.batch
+    widened = WIDENED_BYTES * max(tensor.elements for tensor in tensors)
+    widened //= getattr(workload, "batch", 1)
     return held + max((COPIES - 1) * held, held + widened)
 
 
-def require_memory(workload: Matmul) -> None:
+def _tensors(workload: Any) -> list[Tensor]:
+    if isinstance(workload, Matmul):
+        return [workload.output, *workload.operands.values()]
+    return [*workload.arguments.values(), *workload.results.values()]
+
+
+def require_memory(workload: Any) -> None:
     """Raise WorkloadError where measuring ``workload`` would run out of memory."""
     free = available_bytes()
     needed = needed_bytes(workload)

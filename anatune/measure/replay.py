@@ -7,7 +7,7 @@ from itertools import cycle
 
 from anatune.measure.entry import Entry
 from anatune.measure.outcome import Measurement, Outcome
-from anatune.plan import Plan
+from anatune.plan.read import AnyPlan
 
 UNKNOWN = Measurement(Outcome.SKIPPED, note="not in the recording")
 
@@ -22,12 +22,12 @@ class ReplayRunner:
         asked: the plan of each sample that was taken.
     """
 
-    def __init__(self, recorded: Mapping[Plan, Sequence[float] | Measurement]) -> None:
+    def __init__(self, recorded: Mapping[AnyPlan, Sequence[float] | Measurement]) -> None:
         self._failed = {p: found for p, found in recorded.items() if isinstance(found, Measurement)}
         self._first = {p: s[0] for p, s in recorded.items() if not isinstance(s, Measurement)}
         self._samples = {p: cycle(s) for p, s in recorded.items() if not isinstance(s, Measurement)}
         self._now = 0.0
-        self.asked: list[Plan] = []
+        self.asked: list[AnyPlan] = []
 
     def clock(self) -> float:
         """Seconds that what was replayed has taken; building took none."""

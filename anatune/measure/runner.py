@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from anatune.codegen.operands import packed_b
 from anatune.errors import WorkerError
@@ -14,14 +14,24 @@ from anatune.measure.flush import Flush
 from anatune.measure.nursery import Cell, Nursery
 from anatune.measure.outcome import Measurement, Outcome
 from anatune.measure.worker import HUNG, Worker, WorkerFailure
-from anatune.plan import Plan
 from anatune.workload import Matmul, Tensor
+from anatune.workload.fused import Fused
+from anatune.workload.group import Group
+from anatune.workload.maps import Map
 
 START_S = 30.0
 """Time in which a worker must have started and made its operands, seconds."""
 
 HANG_FACTOR = 100.0
 """A kernel that takes this many times its predicted time, on top of `START_S`, is taken to hang."""
+
+BENCHES: dict[type, str] = {
+    Matmul: "anatune.measure.bench:Bench",
+    Map: "anatune.measure.group_bench:GroupBench",
+    Fused: "anatune.measure.group_bench:GroupBench",
+    Group: "anatune.measure.group_bench:DependentBench",
+}
+"""What the process serves that runs kernels, by what these compute."""
 
 Loadable = tuple[str, Tensor | None]
 """File of a kernel, and its B packed ahead of time, None where it takes B as it is."""
@@ -72,18 +82,18 @@ class LocalRunner:
 
     def __init__(
         self,
-        workload: Matmul,
+        workload: Any,
         threads: int,
         builder: Builder,
         flush: Flush | None = None,
         memory_bytes: float | None = None,
         start_s: float = START_S,
     ) -> None:
-        factory = "anatune.measure.bench:Bench"
+        factory = BENCHES[type(workload)]
         self._nursery = Nursery(factory, (workload, flush), threads, memory_bytes)
         self._builder, self._start_s = builder, start_s
-        self._cells: dict[Plan, tuple[Cell | Worker, Loadable]] = {}
-        self._paces: dict[Plan, tuple[Cell | Worker, Loadable]] = {}
+        self._cells: dict[Any, tuple[Cell | Worker, Loadable]] = {}
+        self._paces: dict[Any, tuple[Cell | Worker, Loadable]] = {}
 
     def __enter__(self) -> LocalRunner:
         self._nursery.__enter__()

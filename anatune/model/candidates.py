@@ -113,10 +113,10 @@ def shortlist(ranked: Sequence[Ranked], count: int) -> list[Ranked]:
     return chosen
 
 
-def measured_cost(ranked: Ranked, seconds: float, objective: str) -> float:
+def measured_cost(ranked: tuple[Any, Estimate], seconds: float, objective: str) -> float:
     """The objective's value for a plan measured to take ``seconds``; energy stays modelled."""
     plan, estimate = ranked
-    threads = plan.grid.threads
+    threads = plan.threads
     more = static_joules(seconds, threads) - static_joules(estimate.seconds, threads)
     return OBJECTIVES[objective](replace(estimate, seconds=seconds, joules=estimate.joules + more))
 
@@ -137,6 +137,12 @@ def check_plan(profile: Profile, plan: GemmPlan) -> None:
         f"grid = {plan.grid.rows}x{plan.grid.columns}: {plan.grid.threads} threads, profile "
         f"{profile.name} has {profile.usable_threads}",
     )
+
+
+def check_threads(profile: Profile, threads: int) -> None:
+    """Raise IllegalPlan for a plan of more threads than the machine has."""
+    usable = profile.usable_threads
+    require(threads <= usable, f"threads = {threads}: profile {profile.name} has {usable}")
 
 
 def thread_count(profile: Profile, threads: int | None) -> int:

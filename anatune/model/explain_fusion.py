@@ -22,7 +22,7 @@ SHOWN_SHARES = 16
 
 def explain_fusion(profile: Profile, found: Sequence[Option], chosen: FusionPlan) -> str:
     """The decision for ``chosen`` among ``found``, then members and shares."""
-    here = machine(profile, chosen.threads)
+    here = machine(profile, max(plan.threads for plan, _ in found))
     estimate = next(estimate for plan, estimate in found if plan == chosen)
     lines = [f"{chosen.workload} on {profile.name} ({profile.title})", "decision"]
     for plan, each in found:

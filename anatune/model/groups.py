@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import chain, combinations, product
 
+from anatune.errors import OptionError, require
 from anatune.hwprofile.profile import Profile
 from anatune.model import candidates
 from anatune.model.fusion import best_member, options, ranked_members
-from anatune.model.machine import machine
+from anatune.model.group_estimate import of_region, of_stages, of_step
 from anatune.model.rows import best_rows, every_rows, saved_cycles
 from anatune.plan import Estimate
 from anatune.plan.fusion import Decision, FusionEstimate, FusionPlan, MemberPlan
@@ -51,6 +52,18 @@ def group_options(profile: Profile, workload: Group, threads: int | None = None)
     for names, longest in ((pick[0].absorbed, 1), ((), LONGEST), ((), 1)):
         found.setdefault(*_staged(profile, workload, names, count, longest))
     return sorted(found.items(), key=lambda option: option[1].seconds)
+
+
+def rank_groups(
+    profile: Profile, workload: Group, threads: int, objective: str = "time"
+) -> list[Option]:
+    """`group_options`; their energy is not modelled. Raises OptionError where that is wanted."""
+    why = (
+        f"objective = {objective!r}: the energy of workloads that read each other's results is "
+        "not modelled: leave it out, or 'time'"
+    )
+    require(objective == "time", why, OptionError)
+    return group_options(profile, workload, threads)
 
 
 def _with_best_absorbed(profile: Profile, workload: Group, threads: int) -> Option:
@@ -133,9 +146,9 @@ def _option(
     profile: Profile, workload: Group, names: tuple[str, ...], stages: Sequence[Costed],
     threads: int,
 ) -> Option:  # fmt: skip
-    plan = GroupPlan(workload=workload, absorbed=names, stages=tuple(s for s, _ in stages))
-    seconds = sum(e.cycles for _, e in stages) / machine(profile, threads).hz
-    return plan, GroupEstimate(seconds=seconds, stages=tuple(e for _, e in stages))
+    found, estimates = zip(*stages)
+    plan = GroupPlan(workload=workload, absorbed=names, stages=found)
+    return plan, of_stages(profile, found, estimates, threads)
 
 
 def _by_level(group: Group) -> tuple[Step, ...]:
@@ -185,11 +198,8 @@ def _stages(
 def _alone(
     profile: Profile, step: Step, plan: MemberPlan, estimate: Estimate, threads: int
 ) -> Costed:
-    barrier = machine(profile, threads).barrier_cycles if plan.threads > 1 else 0.0
-    return AloneStage(step=step.name, plan=plan), StageEstimate(
-        cycles=estimate.cycles, barrier_cycles=barrier,
-        steps=((estimate.cycles, estimate.bound),),
-    )  # fmt: skip
+    stage = AloneStage(step=step.name, plan=plan)
+    return stage, of_step(profile, estimate, plan.threads, threads)
 
 
 def _together(profile: Profile, steps: Sequence[Step], threads: int) -> list[Costed]:
@@ -198,14 +208,11 @@ def _together(profile: Profile, steps: Sequence[Step], threads: int) -> list[Cos
     if threads == 1 or any(set(names) & set(step.reads) for step in steps):
         return []
     fused = Fused(tuple(step.workload for step in steps))
-    here = machine(profile, threads)
     return [
-        (TogetherStage(names=names, plan=plan), StageEstimate(
-            cycles=estimate.seconds * here.hz, barrier_cycles=here.barrier_cycles,
-            steps=estimate.members))
+        (TogetherStage(names=names, plan=plan), of_region(profile, estimate, threads))
         for plan, estimate in _fused_options(profile, fused, threads)
         if plan.decision is not Decision.ONE_BY_ONE
-    ]  # fmt: skip
+    ]
 
 
 @lru_cache(maxsize=256)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from anatune.hwprofile.profile import Profile
+from anatune.model.candidates import OBJECTIVES, check_threads
 from anatune.model.energy import BYTE_PJ, PJ, static_joules
 from anatune.model.machine import Machine, machine
 from anatune.model.residency import kept_share, keeps
@@ -67,10 +68,19 @@ class UnitCost:
 def best_map(
     profile: Profile, workload: Map, threads: int, working_bytes: float | None = None
 ) -> tuple[MapPlan, Estimate]:
-    """The plan that is predicted to be fastest with up to ``threads``, and its estimate.
+    """The first of `rank_maps`."""
+    return rank_maps(profile, workload, threads, working_bytes=working_bytes)[0]
+
+
+def rank_maps(
+    profile: Profile, workload: Map, threads: int, objective: str = "time",
+    working_bytes: float | None = None,
+) -> list[tuple[MapPlan, Estimate]]:  # fmt: skip
+    """The plans with one of ``threads`` and all of them, best first; of equals the longer turns.
 
     ``working_bytes``: what is in use beside each other, where that is more than the workload's.
     """
+    weight = OBJECTIVES[objective]
     plans = [
         MapPlan(workload=workload, target=CodeTarget.of(profile.target), lanes=lanes,
                 unroll=unroll, threads=count)
@@ -80,7 +90,7 @@ def best_map(
         for count in {1, threads}
     ]  # fmt: skip
     ranked = [(plan, predict_map(profile, plan, working_bytes)) for plan in plans]
-    return min(ranked, key=lambda item: (item[1].seconds, -item[0].unroll))
+    return sorted(ranked, key=lambda item: (weight(item[1]), -item[0].unroll))
 
 
 def predict_map(
@@ -112,6 +122,11 @@ def predict_map(
     )
 
 
+def check_map(profile: Profile, plan: MapPlan) -> None:
+    """Raise IllegalPlan for a plan that the machine cannot hold."""
+    check_threads(profile, plan.threads)
+
+
 def unit_cost(
     profile: Profile, plan: MapPlan, threads: int, working_bytes: float | None = None
 ) -> UnitCost:
@@ -130,7 +145,7 @@ def unit_cost(
     level, rate = _level(here, (working_bytes or w.operand_bytes) / threads)
     down = w.m if w.fold in FOLDS and w.over == "m" and level != "L1" else 0
     terms = {
-        "operations": vectors * _operations(w) / here.fma_per_cycle,
+        "operations": vectors * operations_of_vector(w) / here.fma_per_cycle,
         "load ports": vectors * (len(arrays) + kept) / here.loads,
         "store ports": vectors * stores / here.stores,
         "chains": vectors * here.fma_latency / plan.unroll if w.fold in FOLDS else 0.0,
@@ -159,8 +174,8 @@ def _vectors_and_rows(plan: MapPlan) -> tuple[float, float]:
     return in_row / plan.chunks, 1.0 / plan.chunks
 
 
-def _operations(w: Map) -> float:
-    """Vector operations per vector: of the expression, of conversions, of folding."""
+def operations_of_vector(w: Map) -> float:
+    """Of the expression, of conversions, of folding."""
     converted = sum(op.dtype != op.computed for op in w.element.operands if "n" in op.axes)
     folding = 1 if w.fold in FOLDS else SOFTMAX_OPERATIONS if w.fold else 0
     return w.element.operations + converted + folding + _narrowing(w)
@@ -213,6 +228,10 @@ def _lanes(profile: Profile, workload: Map) -> int:
 
 def _fits(profile: Profile, w: Map, unroll: int) -> bool:
     """Whether so many vectors fit the registers, and their code the cache of instructions."""
-    arrays = sum("n" in op.axes for op in w.element.operands)
-    registers = unroll * (1 + arrays) <= profile.core.vector_registers
-    return registers and unroll * _operations(w) <= CODE_OPERATIONS
+    registers = registers_of(w, unroll) <= profile.core.vector_registers
+    return registers and unroll * operations_of_vector(w) <= CODE_OPERATIONS
+
+
+def registers_of(w: Map, unroll: int) -> int:
+    """Vector registers that ``unroll`` vectors take with their operands."""
+    return unroll * (1 + sum("n" in op.axes for op in w.element.operands))

@@ -8,7 +8,7 @@ from functools import lru_cache
 from itertools import groupby, islice, product
 from math import prod
 
-from anatune.errors import IllegalPlan
+from anatune.errors import IllegalPlan, require
 from anatune.hwprofile.profile import Profile
 from anatune.model import candidates
 from anatune.model.cache_blocks import round_up
@@ -37,6 +37,9 @@ COARSE = 3
 KEPT = 3
 """Plans of a block that are kept of each way to store B: cycles and packing weigh against each
 other."""
+
+MOST_WAYS = 1000
+"""Combinations of plans that one of somebody's own is looked for among."""
 
 LEAST_ELEMENTS = 64
 """Elements of a block of the widest array at least: less is all loop and no work."""
@@ -69,6 +72,26 @@ def best_rows(
         least = min(found, key=lambda rows: found[rows][1].cycles)
         look_at((heights.index(least) - 1, heights.index(least) + 1))
     return min(found.values(), key=lambda planned: planned[1].cycles)
+
+
+def predict_rows(
+    profile: Profile, blocks: Blocks, stage: RowsStage, around_bytes: float
+) -> StageEstimate:
+    """What ``stage`` takes; where its plans are none that the model has, what the best would.
+
+    Raises:
+        IllegalPlan: there is no plan for blocks of so many rows.
+    """
+    best: StageEstimate | None = None
+    for plans in (1, KEPT):
+        ways = _stages(profile, blocks, stage.rows, stage.threads, around_bytes, plans)
+        for found, estimate in islice(ways, MOST_WAYS):
+            best = best or estimate
+            if found == stage:
+                return estimate
+    require(best, f"rows = {stage.rows}: profile {profile.name} has no plan for such blocks")
+    assert best is not None
+    return best
 
 
 def _heights(blocks: Blocks, threads: int) -> list[int]:

@@ -8,7 +8,7 @@ from enum import Enum
 from typing import Any
 
 from anatune.errors import IllegalPlan, require
-from anatune.plan.gemm import GemmPlan
+from anatune.plan.gemm import Estimate, GemmPlan
 from anatune.plan.maps import MapPlan
 from anatune.plan.nouns import CodeTarget, Storage, ThreadGrid
 from anatune.plan.plain import json_fields
@@ -138,7 +138,6 @@ class FusionPlan:
         fields: dict[str, Any] = {
             "kind": "fusion",
             "decision": self.decision.value,
-            "same_a": self.workload.same_a,
             "members": [[json.loads(m.plan.to_json()), m.along] for m in self.members],
             "shares": [[list(asdict(p).values()) for p in share] for share in self.shares],
         }
@@ -156,7 +155,7 @@ class FusionPlan:
                 tuple(Piece(member=m, start=a, stop=b) for m, a, b in share)
                 for share in fields["shares"]
             )
-            workload = Fused(tuple(m.plan.workload for m in members), fields["same_a"])
+            workload = Fused(tuple(m.plan.workload for m in members))
             decision = Decision(fields["decision"])
         except (KeyError, TypeError, ValueError) as error:
             if isinstance(error, IllegalPlan):
@@ -170,14 +169,14 @@ class FusionPlan:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FusionEstimate:
-    """What the model predicts of a fusion plan, and of what it was chosen from.
+class FusionEstimate(Estimate):
+    """What the model predicts of a fusion plan.
 
-    ``workers`` are cycles of each worker (of one region; empty where there are several);
-    ``members`` those of each member, all workers together, with the term that binds it.
+    ``terms`` are the cycles of members, all workers together. ``workers`` are cycles of each worker
+    (of one region; empty where there are several); ``members`` those of each member, in their
+    order, with the term that binds it.
     """
 
-    seconds: float
     workers: tuple[float, ...]
     members: tuple[tuple[float, str], ...]
     barriers: int

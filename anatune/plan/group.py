@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from math import nan
 from typing import Any
 
 from anatune.errors import AnatuneError, IllegalPlan, require
 from anatune.plan.fusion import Decision, FusionPlan, MemberPlan, member_plan
-from anatune.plan.gemm import GemmPlan
+from anatune.plan.gemm import Estimate, GemmPlan
 from anatune.plan.nouns import CodeTarget, Storage
 from anatune.plan.plain import build, json_fields, plain
 from anatune.units import TIME
@@ -82,9 +83,9 @@ class RowsStage:
     def __post_init__(self) -> None:
         for name, plan in zip(self.names, self.plans):
             require(plan.threads == 1, f"{name}: {plan.threads} threads; blocks are shared out")
-        for field in ("rows", "threads"):
-            value = getattr(self, field)
-            require(value >= 1, f"{field} = {value}: a whole number from 1 on")
+        for name in ("rows", "threads"):
+            value = getattr(self, name)
+            require(value >= 1, f"{name} = {value}: a whole number from 1 on")
 
 
 Stage = AloneStage | TogetherStage | RowsStage
@@ -322,11 +323,16 @@ class StageEstimate:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GroupEstimate:
-    """What the model predicts of a `GroupPlan`."""
+class GroupEstimate(Estimate):
+    """What the model predicts of a `GroupPlan`; ``terms`` are the cycles of its steps.
 
-    seconds: float
+    Bytes and energy are not modelled yet: no bytes, and no numbers.
+    """
+
     stages: tuple[StageEstimate, ...]
+    peak_fraction: float = field(default=nan, compare=False)  # nan differs from itself
+    joules: float = field(default=nan, compare=False)
+    bytes_moved: tuple[tuple[str, float], ...] = ()
 
     @property
     def barriers(self) -> int:

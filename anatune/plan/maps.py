@@ -71,6 +71,11 @@ class MapPlan:
             return f"{self.chunk} columns"
         return "row" if w.fold else f"{self.chunk} elements"
 
+    @property
+    def decided(self) -> str:
+        """The plan, for people, beside others of the workload."""
+        return str(self)
+
     def to_json(self) -> str:
         """The plan as one line of JSON that `from_json` reads back."""
         return json.dumps({"kind": "map", **asdict(self)}, sort_keys=True)

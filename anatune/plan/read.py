@@ -9,10 +9,16 @@ from anatune.plan.dynamic import DynamicPlan
 from anatune.plan.fusion import FusionPlan
 from anatune.plan.gemm import GemmPlan
 from anatune.plan.group import GroupPlan
+from anatune.plan.maps import MapPlan
 from anatune.plan.schedule import SchedulePlan
 
 Plan = GemmPlan | SchedulePlan | DynamicPlan
-"""Whatever a kernel can be built from."""
+"""Whatever a product's kernel can be built from."""
+
+JointPlan = MapPlan | FusionPlan | GroupPlan
+"""The same of what is no single product."""
+
+AnyPlan = Plan | JointPlan
 
 _KINDS: dict[str, type[GemmPlan] | type[SchedulePlan] | type[DynamicPlan]] = {
     "gemm": GemmPlan,
@@ -20,16 +26,19 @@ _KINDS: dict[str, type[GemmPlan] | type[SchedulePlan] | type[DynamicPlan]] = {
     "dynamic": DynamicPlan,
 }
 
-_TOGETHER: dict[str, type[FusionPlan] | type[GroupPlan]] = {
+
+_JOINT_KINDS: dict[str, type[MapPlan] | type[FusionPlan] | type[GroupPlan]] = {
+    "map": MapPlan,
     "fusion": FusionPlan,
     "group": GroupPlan,
 }
+"""Plans of what is no single product; a kind that joins them is read wherever plans are."""
 
 
-def read_any(text: str) -> Plan | FusionPlan | GroupPlan:
-    """`read_plan`, which also reads plans of several workloads together."""
-    kind = _kind(text)
-    return _TOGETHER[kind].from_json(text) if kind in _TOGETHER else read_plan(text)
+def read_any(text: str) -> AnyPlan:
+    """`read_plan`, which also reads plans of what is no single product."""
+    joint = _JOINT_KINDS.get(_kind(text))
+    return read_plan(text) if joint is None else joint.from_json(text)
 
 
 def read_plan(text: str) -> Plan:

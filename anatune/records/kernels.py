@@ -17,7 +17,7 @@ from typing import Any
 import anatune
 from anatune.hwprofile.detect import host_fingerprint
 from anatune.hwprofile.kept import CACHE_ENVIRONMENT, cache_folder
-from anatune.plan import Plan
+from anatune.plan.read import AnyPlan
 from anatune.records.origin import tvm_version
 
 MOST_BYTES = 512 << 20
@@ -55,11 +55,11 @@ class Kernels:
         made_by = (anatune.__version__, tvm_version(), host_fingerprint(), sources_hash())
         return "\n".join(made_by)
 
-    def id_of(self, plan: Plan) -> str:
+    def id_of(self, plan: AnyPlan) -> str:
         """The name by which the plan's kernel goes here, as built by this installation."""
         return hashlib.sha256(f"{plan.to_json()}\n{self._builder}".encode()).hexdigest()
 
-    def get(self, plan: Plan) -> Path | None:
+    def get(self, plan: AnyPlan) -> Path | None:
         """The plan's kernel, whole and as it was put; None where there is none."""
         name = self.id_of(plan)
         library = self._whole(name)
@@ -73,7 +73,7 @@ class Kernels:
                 os.utime(library)
         return library
 
-    def put(self, plan: Plan, shared_library_path: str | os.PathLike[str]) -> Path:
+    def put(self, plan: AnyPlan, shared_library_path: str | os.PathLike[str]) -> Path:
         """Keep a verified kernel; return where it lies now, which is where it was if it cannot."""
         source, name = Path(shared_library_path), self.id_of(plan)
         try:

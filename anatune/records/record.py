@@ -15,11 +15,11 @@ from anatune.hwprofile import Profile
 from anatune.hwprofile.dump import content_hash
 from anatune.measure.entry import Entry
 from anatune.measure.outcome import Measurement, Outcome, Timing
-from anatune.plan import CodeTarget, Estimate, Plan, read_plan
+from anatune.plan import CodeTarget, Estimate
 from anatune.plan.plain import plain
+from anatune.plan.read import AnyPlan, read_any
 from anatune.plan.registered import with_kernels
 from anatune.records.origin import Origin
-from anatune.workload import Matmul
 
 SCHEMA = 1
 """Version of the lines written here. 1: first one."""
@@ -84,7 +84,7 @@ class Verdict:
     kernel: str | None = None
 
 
-def key_of(workload: Matmul, profile_hash: str) -> str:
+def key_of(workload: Any, profile_hash: str) -> str:
     """What a record is found by: what was computed and for which machine; never by candidates."""
     kind = type(workload).__name__.lower()
     stated = json.dumps({"kind": kind, **plain(workload)}, sort_keys=True)
@@ -137,9 +137,9 @@ class Record:
         return datetime.fromisoformat(self.at).astimezone(timezone.utc)
 
     @cached_property
-    def plan(self) -> Plan:
+    def plan(self) -> AnyPlan:
         """The plan, read when asked for. Raises IllegalPlan where another version wrote it."""
-        return read_plan(self.plan_json)
+        return read_any(self.plan_json)
 
     @property
     def entry(self) -> Entry:
@@ -215,7 +215,7 @@ class Record:
 class Pass:
     """What all records of one pass over a workload share; it makes them."""
 
-    workload: Matmul
+    workload: Any  # a frozen dataclass of plain values
     profile: ProfileId
     threads: int
     origin: Origin
@@ -271,8 +271,10 @@ def _estimate_fields(estimate: Estimate | None) -> dict[str, Any] | None:
 
 
 def _estimate(fields: Any) -> Estimate | None:
+    """What all estimates have; nan for numbers that a kind of plan has no model of."""
     if fields is None:
         return None
+    fields = {name: math.nan if value is None else value for name, value in fields.items()}
     tables = {name: tuple((k, float(v)) for k, v in fields[name].items()) for name in _TABLES}
     estimate: Estimate = _build(Estimate, {**fields, **tables})
     return estimate

@@ -16,7 +16,7 @@ AGES = {"min": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 _AGE = re.compile(rf"(\d{{1,6}}) ?({'|'.join(AGES)})", re.ASCII)
 _EXTENTS = re.compile(r"(\d+) (\d+) (\d+)", re.ASCII)
-_SEPARATORS = re.compile(r"[ ,]+")
+_SEPARATORS = re.compile(r"[ ,;()\[\]]+")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from anatune.errors import CacheError, IllegalPlan, OptionError, require
 from anatune.hwprofile.kept import CACHE_ENVIRONMENT, cache_folder
@@ -21,7 +21,6 @@ from anatune.records.lines_file import (
     refused,
 )
 from anatune.records.record import Record, key_of
-from anatune.workload import Matmul
 
 FILE_NAME = "records.jsonl"
 
@@ -84,7 +83,7 @@ class Store:
         else:
             self._unwritten.clear()
 
-    def find(self, workload: Matmul, profile_hash: str, kind: str | None = None) -> list[Record]:
+    def find(self, workload: Any, profile_hash: str, kind: str | None = None) -> list[Record]:
         """Records of a workload for a profile, oldest first, whoever wrote them: see `is_own`.
 
         ``kind``: only measurements or only verdicts.
@@ -136,7 +135,7 @@ class Store:
         self._warned = True
 
 
-def _is_of(record: Record, workload: Matmul, profile_hash: str) -> bool:
+def _is_of(record: Record, workload: Any, profile_hash: str) -> bool:
     """Whether a record that its key found is meant, and its plan one that can be read."""
     try:
         return record.profile.hash == profile_hash and record.plan.workload == workload

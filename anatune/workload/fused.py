@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from anatune.errors import WorkloadError, require
 from anatune.workload.maps import Map
@@ -20,13 +20,12 @@ MAX_MEMBERS = 64
 
 @dataclass(frozen=True)
 class Fused:
-    """Workloads without a dependence between them: one call computes all.
-
-    ``same_a``: they are matrix products of one and the same A, which a call takes once.
-    """
+    """Workloads without a dependence between them, or an operand in common."""
 
     members: tuple[Workload, ...]
-    same_a: bool = False
+
+    one_result: ClassVar[bool] = False
+    """A call gives back a tuple, also of one."""
 
     def __post_init__(self) -> None:
         count = len(self.members)
@@ -34,24 +33,22 @@ class Fused:
         require(1 <= count <= MAX_MEMBERS, why, WorkloadError)
         for member in self.members:
             require_fusable(member, "fused")
-        if self.same_a:
-            self._check_same_a()
-
-    def _check_same_a(self) -> None:
-        first, *others = (m.operands.get("a") for m in self.members)
-        for member in self.members:
-            why = f"same_a: {member}: only of matrix products"
-            require(isinstance(member, Matmul), why, WorkloadError)
-        for member, other in zip(self.members[1:], others):
-            why = f"same_a: {member}: its A is {other}, that of the first is {first}"
-            require(other == first, why, WorkloadError)
 
     def inputs(self) -> Iterator[tuple[int, str, Tensor]]:
         """(member, name, tensor) of what a call takes, in order."""
         for number, member in enumerate(self.members):
             for name, tensor in member.operands.items():
-                if not (self.same_a and number and name == "a"):
-                    yield number, name, tensor
+                yield number, name, tensor
+
+    @property
+    def arguments(self) -> dict[str, Tensor]:
+        """What a call takes, in order, by the names that errors say."""
+        return {f"{name} of workload {number}": t for number, name, t in self.inputs()}
+
+    @property
+    def results(self) -> dict[str, Tensor]:
+        """What a call gives back, likewise."""
+        return {f"out[{k}]": member.output for k, member in enumerate(self.members)}
 
     @property
     def flops(self) -> int:
@@ -64,8 +61,7 @@ class Fused:
         return inputs + sum(member.output.size_bytes for member in self.members)
 
     def __str__(self) -> str:
-        one = ", one A" if self.same_a else ""
-        return f"fused({'; '.join(map(str, self.members))}{one})"
+        return f"fused({'; '.join(map(str, self.members))})"
 
 
 def require_fusable(member: Any, where: str) -> None:
@@ -82,17 +78,3 @@ def require_fusable(member: Any, where: str) -> None:
     in_place = isinstance(member, Matmul) and member.beta
     why = f"{where}: {member}: beta is not 0; add in an epilogue, as 'c + before[m, n]'"
     require(not in_place, why, WorkloadError)
-
-
-def fused(workloads: Sequence[Any], *, same_a: bool = False) -> Fused:
-    """Independent workloads as one, computed by one call: ``c1, c2 = result(a1, b1, a2, b2)``.
-
-    Args:
-        workloads: what `matmul`, `elementwise`, `reduce` and `softmax` return.
-        same_a: they are matrix products of one A: query, key and value; reduce and downsample. A
-            call then takes it once, first: ``q, k, v = result(x, wq, wk, wv)``.
-
-    Raises:
-        WorkloadError: an argument that cannot be computed, named.
-    """
-    return Fused(tuple(workloads), same_a)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from anatune.errors import WorkloadError, require
-from anatune.workload.fused import Workload, require_fusable
+from anatune.workload.fused import Fused, Workload, require_fusable
+from anatune.workload.matmul import Matmul
 from anatune.workload.tensor import Tensor
 
 MAX_STEPS = 64
@@ -117,6 +118,16 @@ class Group:
         return found
 
     @property
+    def arguments(self) -> dict[str, Tensor]:
+        """`inputs`, by the word that all workloads have for them."""
+        return self.inputs
+
+    @property
+    def one_result(self) -> bool:
+        """Whether a call gives back a result by itself; else a tuple."""
+        return len(self.outputs) == 1
+
+    @property
     def results(self) -> dict[str, Tensor]:
         """What a call returns, by name."""
         return {name: self.by_name[name].workload.output for name in self.outputs}
@@ -203,10 +214,34 @@ def chain(workloads: Sequence[Any]) -> Group:
     return group(steps)
 
 
-def sources_of(step: Step) -> Iterator[tuple[str, str, Tensor]]:
-    """(operand, source, tensor as the step sees it)."""
-    for operand, name in step.sources:
-        yield operand, name, step.workload.operands[operand]
+def fused(workloads: Sequence[Any], *, same_a: bool = False) -> Fused | Group:
+    """Independent workloads as one, computed by one call: ``c1, c2 = result(a1, b1, a2, b2)``.
+
+    Args:
+        workloads: what `matmul`, `elementwise`, `reduce` and `softmax` return.
+        same_a: they are matrix products of one A: query, key and value; reduce and downsample. A
+            call then takes it once, first: ``q, k, v = result(x, wq, wk, wv)``. They are a `Group`
+            whose steps, ``out0``, ``out1`` and so on, read the input ``a``.
+
+    Raises:
+        WorkloadError: an argument that cannot be computed, named.
+    """
+    members = tuple(workloads)
+    if not same_a:
+        return Fused(members)
+    first = members[0] if members else None
+    for member in members:
+        require_fusable(member, "fused")
+        require(isinstance(member, Matmul), f"same_a: {member}: only of matrix products",
+                WorkloadError)
+        mine, theirs = member.operands["a"], first.operands["a"]  # type: ignore[union-attr]
+        why = f"same_a: {member}: its A is {mine}, that of the first is {theirs}"
+        require(mine == theirs, why, WorkloadError)
+    return group({
+        f"out{number}": (member, {
+            name: name if name == "a" else f"{name}_{number}" for name in member.operands})
+        for number, member in enumerate(members)
+    })  # fmt: skip
 
 
 def _check_name(name: Any, what: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from numbers import Integral
-from typing import Any
+from typing import Any, ClassVar
 
 from anatune.errors import WorkloadError, require
 from anatune.workload.dtypes import accumulator_of, default_output, dtype_name
@@ -34,6 +34,9 @@ class Map:
     dtype: str = "float32"
     out_dtype: str | None = None
     rank: int = 2
+
+    one_result: ClassVar[bool] = True
+    """A call gives back the result by itself, not a tuple."""
 
     def __post_init__(self) -> None:
         put = object.__setattr__
@@ -104,6 +107,16 @@ class Map:
     def _shape(self, axes: tuple[str, ...]) -> tuple[int, ...]:
         extents = {"m": self.m, "n": self.n}
         return tuple(extents[d] for d in axes if self.rank == 2 or d == "n")
+
+    @property
+    def arguments(self) -> dict[str, Tensor]:
+        """What a call takes, in order, by the names that errors say."""
+        return self.operands
+
+    @property
+    def results(self) -> dict[str, Tensor]:
+        """What a call gives back, likewise."""
+        return {"out": self.output}
 
     @property
     def elements(self) -> int:
