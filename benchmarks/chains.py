@@ -19,7 +19,8 @@ import click
 import common
 from chain_groups import CHAINS, MAPS
 from fusion_rows import UNFUSED, Case, Log, Row, chosen
-from fusion_turns import PICK, ROUNDS, measure_all, measure_group
+from fusion_turns import ROUNDS, measure_all, measure_group
+from fusion_ways import PLANNED
 from targets import Verdict, no_row_under, number, show_verdicts
 
 import anatune as at
@@ -67,9 +68,9 @@ def _judged(about: str, rows: Sequence[Row]) -> list[Verdict]:
 def show(rows: Sequence[Row]) -> None:
     for threads in sorted({row.case.threads for row in rows}):
         lines = [
-            (row.case.name, row.time(PICK), row.time(UNFUSED), number(row.gain),
-             number(row.predicted_gain), number(row.off(PICK), 2), number(row.off(UNFUSED), 2),
-             row.note or row.plans.get(PICK, "left alone"))
+            (row.case.name, row.time(PLANNED), row.time(UNFUSED), number(row.gain),
+             number(row.predicted_gain), number(row.off(PLANNED), 2), number(row.off(UNFUSED), 2),
+             row.note or row.plans.get(PLANNED, "left alone"))
             for row in rows if row.case.threads == threads
         ]  # fmt: skip
         header = ("chain", "fused", "unfused", "gain", "predicted", "said/found", "unfused's", "")
@@ -79,7 +80,7 @@ def show(rows: Sequence[Row]) -> None:
 def one_line(row: Row) -> str:
     times = ", ".join(f"{way} {TIME.show(seconds)}" for way, seconds in row.seconds.items())
     said = f"gain {number(row.gain)}, predicted {number(row.predicted_gain)}; {times}"
-    return f"{said}; {row.plans.get(PICK, 'left alone')}"
+    return f"{said}; {row.plans.get(PLANNED, 'left alone')}"
 
 
 @click.command()

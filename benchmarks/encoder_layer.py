@@ -25,7 +25,8 @@ import click
 import common
 from encoder import encoder
 from fusion_rows import UNFUSED, Case, Log, Row
-from fusion_turns import PATIENCE_S, PICK, ROUNDS, Turn, measure_all, timed, ways_of_group
+from fusion_turns import PATIENCE_S, ROUNDS, Turn, measure_all, timed
+from fusion_ways import PLANNED, planned_together
 from targets import Verdict, no_row_under, number, show_verdicts
 
 import anatune as at
@@ -47,14 +48,14 @@ LEAST = 0.98
 def measure(profile: Profile, case: Case, run: str, rounds: int) -> Row:
     """The layer's row; a library that fails is left out, and the note says so."""
     workload = encoder(tokens_of(case))
-    row = Row(case, run, steps=len(workload.steps))
+    row = Row(case, run)
     try:
         start = time.perf_counter()
-        plans, row.predicted_s, row.pick = ways_of_group(profile, workload, case.threads)
+        ways = planned_together(profile, workload, case.threads)
         row.more["decided_s"] = time.perf_counter() - start
-        row.plans = {way: str(plan) for way, plan in plans.items()}
+        row.expect(ways.plans, ways.predicted_s, ways.pick)
         with libraries(case, row) as others:
-            row.samples_s = timed(workload, plans, case.threads, rounds, others)
+            row.samples_s = timed(workload, ways.plans, case.threads, rounds, others)
     except AnatuneError as error:
         row.note = common.in_one_line(error)
     return row
@@ -102,9 +103,9 @@ def verdicts(rows: Sequence[Row]) -> list[Verdict]:
 def show(rows: Sequence[Row]) -> None:
     for threads in sorted({row.case.threads for row in rows}):
         lines = [
-            (row.case.name, row.time(PICK), row.time(UNFUSED), number(row.gain),
-             number(row.predicted_gain), number(row.off(PICK), 2),
-             *(f"{row.time(name)} {number(row.faster(PICK, name))}" for name in LIBRARIES),
+            (row.case.name, row.time(PLANNED), row.time(UNFUSED), number(row.gain),
+             number(row.predicted_gain), number(row.off(PLANNED), 2),
+             *(f"{row.time(name)} {number(row.faster(PLANNED, name))}" for name in LIBRARIES),
              f"{row.more.get('decided_s', 0.0):.1f} s",
              row.note or "; ".join(f"{n}: {row.more[n]}" for n in LIBRARIES if n in row.more))
             for row in rows if row.case.threads == threads
@@ -116,7 +117,7 @@ def show(rows: Sequence[Row]) -> None:
 
 def one_line(row: Row) -> str:
     times = ", ".join(f"{way} {row.time(way)}" for way in row.seconds)
-    return f"gain {number(row.gain)}; {times}; {row.plans.get(PICK, 'left alone')}"
+    return f"gain {number(row.gain)}; {times}; {row.plans.get(PLANNED, 'left alone')}"
 
 
 @click.command()

@@ -16,32 +16,27 @@ Ways take turns, and each one's fastest turn counts: whatever else runs can only
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import click
 import common
 from fusion_groups import BALANCED_N, ROWS, THEIRS, UNBALANCED_N, experiment, networks
-from fusion_rows import UNFUSED, Case, Log, Row, chosen, way_of
+from fusion_rows import UNFUSED, Case, Log, Row, chosen
 from fusion_targets import draw, show, verdicts
 from fusion_turns import ROUNDS, measure_all, timed
+from fusion_ways import FUSED, ways_of
 from targets import show_verdicts
 
 import anatune as at
 from anatune.errors import AnatuneError
-from anatune.model.fusion import options
-from anatune.plan import GemmPlan
-from anatune.plan.fusion import Decision, FusionPlan, Member, Piece
-from anatune.plan.fusion import alone as for_one
+from anatune.hwprofile.profile import Profile
 from anatune.workload.fused import Fused
+from anatune.workload.group import Group
 
 NETWORKS = "networks"
 
-FUSED = way_of(Decision.FUSED)
 
-
-def every_case(threads: list[int]) -> dict[Case, Fused]:
+def every_case(threads: list[int]) -> dict[Case, Fused | Group]:
     """Experiments on any number of threads; groups of networks where there is a choice."""
     found = {
         Case(kind, f"M={m}", count): experiment(kind, m)
@@ -54,40 +49,17 @@ def every_case(threads: list[int]) -> dict[Case, Fused]:
     return found
 
 
-def ways_of(
-    profile: Any, workload: Fused, threads: int
-) -> tuple[dict[str, FusionPlan], dict[str, float], str]:
-    """A plan for each decision with its predicted time, and the model's pick.
-
-    On one thread there is nothing to decide; the fused way is then all whole pieces in a row.
-    """
-    found = options(profile, workload, threads)
-    plans = {way_of(plan.decision): plan for plan, _ in found}
-    predicted = {way_of(plan.decision): estimate.seconds for plan, estimate in found}
-    if FUSED not in plans:
-        members = tuple(map(_for_one, plans[UNFUSED].members))
-        share = tuple(Piece(member=k, start=0, stop=m.units) for k, m in enumerate(members))
-        plans[FUSED] = FusionPlan(
-            workload=workload, decision=Decision.FUSED, members=members, shares=(share,)
-        )
-    return plans, predicted, next(iter(plans))
-
-
-def _for_one(member: Member) -> Member:
-    if isinstance(member.plan, GemmPlan):
-        return replace(member, plan=for_one(member.plan, member.along))
-    return member
-
-
-def measure(profile: Any, case: Case, workload: Fused, run: str, rounds: int) -> Row:
+def measure(
+    profile: Profile, case: Case, workload: Fused | Group, run: str, rounds: int
+) -> Row:
     """An experiment fused and unfused, a group of a network by all ways."""
-    row = Row(case, run, steps=len(workload.members))
+    row = Row(case, run)
     try:
-        plans, row.predicted_s, row.pick = ways_of(profile, workload, case.threads)
+        ways = ways_of(profile, workload, case.threads)
+        plans, pick = ways.plans, ways.pick
         if case.kind != NETWORKS:
-            plans = {way: plans[way] for way in (FUSED, UNFUSED)}
-            row.pick = FUSED
-        row.plans = {way: str(plan) for way, plan in plans.items()}
+            plans, pick = {way: plans[way] for way in (FUSED, UNFUSED)}, FUSED
+        row.expect(plans, ways.predicted_s, pick)
         row.samples_s = timed(workload, plans, case.threads, rounds)
     except AnatuneError as error:
         row.note = common.in_one_line(error)

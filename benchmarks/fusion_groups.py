@@ -6,6 +6,7 @@ from typing import Any
 
 import anatune as at
 from anatune.workload.fused import Fused
+from anatune.workload.group import Group
 
 BALANCED, PRODUCT, UNBALANCED = "balanced", "balanced, product", "unbalanced"
 
@@ -40,7 +41,7 @@ def _products(m: int, k: int, *widths: int, **of: Any) -> list[Any]:
     return [at.matmul(m, n, k, **of) for n in widths]
 
 
-def networks() -> dict[str, Fused]:
+def networks() -> dict[str, Fused | Group]:
     """Twenty groups of independent operators by name; those of one input read it once.
 
     GoogLeNet's branches of 1x1 and ResNet-50's first blocks of a stage as products; layers of

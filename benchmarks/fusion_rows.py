@@ -46,7 +46,6 @@ class Row:
         plans: by way, for people.
         predicted_s: by way; those that the model did not cost are left out.
         samples_s: by way, seconds per call in the order of the turns.
-        steps: workloads that the case consists of.
         more: what only one benchmark knows.
     """
 
@@ -56,9 +55,15 @@ class Row:
     plans: dict[str, str] = field(default_factory=dict)
     predicted_s: dict[str, float] = field(default_factory=dict)
     samples_s: dict[str, list[float]] = field(default_factory=dict)
-    steps: int = 0
     more: dict[str, Any] = field(default_factory=dict)
     note: str = ""
+
+    def expect(
+        self, plans: Mapping[str, Any], predicted_s: Mapping[str, float], pick: str
+    ) -> None:
+        """Take what the model said."""
+        self.plans = {way: str(plan) for way, plan in plans.items()}
+        self.predicted_s, self.pick = dict(predicted_s), pick
 
     @cached_property
     def seconds(self) -> dict[str, float]:

@@ -12,6 +12,7 @@ from pathlib import Path
 import common
 from fusion_groups import THEIRS, UNBALANCED
 from fusion_rows import UNFUSED, WITHIN, Row
+from fusion_ways import FUSED, PLANNED
 from targets import Verdict, no_row_under, number
 
 LEAST = {**dict.fromkeys(THEIRS, 0.99), UNBALANCED: 1.0}
@@ -63,7 +64,7 @@ def show(rows: Sequence[Row]) -> None:
 
 def _show_experiment(rows: Sequence[Row], title: str) -> None:
     lines = [
-        (row.case.name, *map(row.time, ("fused", UNFUSED)), number(row.gain),
+        (row.case.name, *map(row.time, (FUSED, UNFUSED)), number(row.gain),
          number(_theirs(row), 2), row.note)
         for row in rows
     ]  # fmt: skip
@@ -75,7 +76,7 @@ def _theirs(row: Row) -> float | None:
 
 
 def _show_decisions(rows: Sequence[Row], title: str) -> None:
-    ways = ("fused", "side by side", UNFUSED)
+    ways = (FUSED, "side by side", PLANNED, UNFUSED)
     lines = [
         (row.case.name, *map(row.time, ways), row.pick, number(row.behind), number(row.gain),
          number(row.predicted_gain), row.note)

@@ -13,7 +13,8 @@ from typing import Any
 
 import click
 import common
-from fusion_rows import UNFUSED, Case, Log, Row
+from fusion_rows import Case, Log, Row
+from fusion_ways import Plan, planned_together
 
 from anatune.codegen.build import build
 from anatune.codegen.link import write_loadable
@@ -21,9 +22,6 @@ from anatune.errors import AnatuneError, VerificationError
 from anatune.measure.alone import alone
 from anatune.measure.calibrate import calls_of_batch
 from anatune.measure.nursery import Nursery
-from anatune.model.groups import group_options
-from anatune.plan.fusion import Decision, FusionPlan
-from anatune.plan.group import GroupPlan
 from anatune.report.turns import SETTLE_S
 from anatune.workload.group import Group
 
@@ -34,10 +32,6 @@ BATCH_S = common.BATCH_S / 4
 
 PATIENCE_S = 300.0
 
-PICK = "fused"
-"""The model's way for workloads that depend on each other, where it is not `UNFUSED`."""
-
-Plan = GroupPlan | FusionPlan
 Samples = dict[str, list[float]]
 
 
@@ -89,32 +83,15 @@ def bench_of(workload: Any) -> str:
     return f"anatune.measure.group_bench:{name}"
 
 
-def ways_of_group(
-    profile: Any, workload: Group, threads: int
-) -> tuple[dict[str, GroupPlan], dict[str, float], str]:
-    """The model's pick and every step by itself: plans and predicted seconds by way, the pick's."""
-    found = group_options(profile, workload, threads)
-    best, estimate = found[0]
-    plain, of_plain = next((plan, e) for plan, e in found if left_alone(plan))
-    if best == plain:
-        return {UNFUSED: plain}, {UNFUSED: of_plain.seconds}, UNFUSED
-    said = {PICK: estimate.seconds, UNFUSED: of_plain.seconds}
-    return {PICK: best, UNFUSED: plain}, said, PICK
-
-
-def left_alone(plan: GroupPlan) -> bool:
-    return plan.decision is Decision.ONE_BY_ONE
-
-
 def measure_group(
     profile: Any, case: Case, workload: Group, run: str, rounds: int = ROUNDS
 ) -> Row:
     """The row of a group: its pick beside each step by itself; alone where they are the same."""
-    row = Row(case, run, steps=len(workload.steps))
+    row = Row(case, run)
     try:
-        plans, row.predicted_s, row.pick = ways_of_group(profile, workload, case.threads)
-        row.plans = {way: str(plan) for way, plan in plans.items()}
-        row.samples_s = timed(workload, plans, case.threads, rounds)
+        ways = planned_together(profile, workload, case.threads)
+        row.expect(ways.plans, ways.predicted_s, ways.pick)
+        row.samples_s = timed(workload, ways.plans, case.threads, rounds)
     except AnatuneError as error:
         row.note = common.in_one_line(error)
     return row

@@ -27,14 +27,13 @@ from fusion_rows import UNFUSED, WITHIN, Case, Log, Row, chosen
 from fusion_turns import (
     BATCH_S,
     PATIENCE_S,
-    PICK,
     ROUNDS,
     bench_of,
-    left_alone,
     measure_all,
     sample,
     take_turns,
 )
+from fusion_ways import PLANNED, left_alone
 from targets import Verdict, number, show_verdicts
 
 import anatune as at
@@ -88,14 +87,14 @@ def drawn(found: Options, always: Sequence[GroupPlan], limit: int) -> list[Group
 def measure(
     profile: Profile, case: Case, workload: Group, run: str, limit: int, rounds: int
 ) -> Row:
-    row = Row(case, run, PICK, steps=len(workload.steps))
+    row = Row(case, run, PLANNED)
     try:
         start = time.perf_counter()
         found, pick = space(profile, workload, case.threads)
         row.more.update(options=len(found), planned_s=time.perf_counter() - start)
         plain = next(plan for plan in found if left_alone(plan))
         wanted = drawn(found, list(dict.fromkeys((pick, plain))), limit)
-        _contest(row, workload, found, wanted, {PICK: pick, UNFUSED: plain}, rounds)
+        _contest(row, workload, found, wanted, {PLANNED: pick, UNFUSED: plain}, rounds)
     except AnatuneError as error:
         row.note = common.in_one_line(error)
     return row
@@ -129,7 +128,7 @@ def _contest(
             finalists = {**own, **{name: name for name in order[:FINALISTS]}}
             ways = {name: way for way, name in reversed(finalists.items())}
             row.samples_s = take_turns({ways[n]: turns[n] for n in ways}, rounds)
-    row.samples_s.setdefault(UNFUSED, row.samples_s.get(PICK, []))
+    row.samples_s.setdefault(UNFUSED, row.samples_s.get(PLANNED, []))
     row.plans = {way: str(names[name]) for name, way in ways.items()}
     row.predicted_s = {way: found[names[name]] for name, way in ways.items()}
     row.more["heats"] = [[found[names[n]], min(heats[n]), str(names[n])] for n in order]
@@ -162,7 +161,7 @@ def show(rows: Sequence[Row]) -> None:
     for threads in sorted({row.case.threads for row in rows}):
         lines = [
             (row.case.name, str(row.more.get("options", "-")),
-             str(len(row.more.get("heats", []))), row.time(PICK), row.time(row.fastest or ""),
+             str(len(row.more.get("heats", []))), row.time(PLANNED), row.time(row.fastest or ""),
              number(row.behind), row.time(UNFUSED), f"{tau(row):.2f}",
              f"{row.more.get('planned_s', 0.0):.1f} s", row.note or _best(row))
             for row in rows if row.case.threads == threads
@@ -173,13 +172,14 @@ def show(rows: Sequence[Row]) -> None:
 
 
 def _best(row: Row) -> str:
-    pick, best = row.plans.get(PICK, ""), row.plans.get(row.fastest or "", "")
+    pick, best = row.plans.get(PLANNED, ""), row.plans.get(row.fastest or "", "")
     return pick if pick == best else f"{pick}; best: {best}"
 
 
 def one_line(row: Row) -> str:
     found: Any = row.more.get("options")
-    return f"{found} plans; pick {row.time(PICK)}, {number(row.behind)} of the best; {_best(row)}"
+    said = f"{found} plans; pick {row.time(PLANNED)}, {number(row.behind)} of the best"
+    return f"{said}; {_best(row)}"
 
 
 @click.command()
