@@ -25,7 +25,11 @@ from anatune.measure.nursery import Nursery
 from anatune.report.turns import SETTLE_S
 from anatune.workload.group import Group
 
-ROUNDS = 25
+ROUNDS = 27
+
+CELLS = 3
+"""Processes that a row's rounds are divided over: pages that lie badly slow a kernel by percents,
+and nobody else's turn brings that to light."""
 
 BATCH_S = common.BATCH_S / 4
 """Length of a batch, seconds; the median of several is a turn's sample."""
@@ -45,19 +49,49 @@ def timed(
 ) -> Samples:  # fmt: skip
     """Seconds of each turn, by way; the ways take turns, every second round backwards.
 
-    Each kernel has been compared with the reference before. ``others`` take turns beside them.
+    The rounds are divided over `CELLS` processes, in which operands lie elsewhere. Each kernel has
+    been compared with the reference before. ``others`` take turns beside them.
     """
+    samples: Samples = {}
     with tempfile.TemporaryDirectory(prefix="anatune-") as folder:
-        stems = {way: Path(folder) / str(number) for number, way in enumerate(plans)}
-        paths = {way: write_loadable(build(p).executable, stems[way]) for way, p in plans.items()}
-        nursery = Nursery(bench_of(workload), (workload,), threads)
-        with alone(), nursery as held, held.cell() as cell:
-            for way, path in paths.items():
-                wrong = cell.call("check", (path, None), timeout_s=PATIENCE_S)
-                if wrong:
-                    raise VerificationError(f"{way}: {wrong}")
-            ours = {way: partial(sample, cell, path) for way, path in paths.items()}
-            return take_turns({**ours, **(others or {})}, rounds, SETTLE_S if others else 0.0)
+        paths = written(plans, Path(folder))
+        with nursery_of(workload, threads) as nursery:
+            for way, wrong in check(nursery, paths).items():
+                raise VerificationError(f"{way}: {wrong}")
+            with alone():
+                for _ in range(min(CELLS, rounds)):
+                    with nursery.cell() as cell:
+                        ours = {way: partial(sample, cell, path) for way, path in paths.items()}
+                        turns = {**ours, **(others or {})}
+                        rest_s = SETTLE_S if others else 0.0
+                        for way, times in take_turns(turns, -(-rounds // CELLS), rest_s).items():
+                            samples.setdefault(way, []).extend(times)
+    return samples
+
+
+def written(plans: Mapping[str, Plan], folder: Path) -> dict[str, str]:
+    """The kernels' files, by way."""
+    return {
+        way: write_loadable(build(plan).executable, folder / str(number))
+        for number, (way, plan) in enumerate(plans.items())
+    }
+
+
+def nursery_of(workload: Any, threads: int) -> Nursery:
+    """Of processes that run kernels of ``workload``, all in the same memory."""
+    common.workers_look_here()
+    kind = "Dependent" if isinstance(workload, Group) else "Independent"
+    return Nursery(f"fusion_served:{kind}", (workload,), threads)
+
+
+def check(nursery: Nursery, paths: Mapping[str, str]) -> dict[str, str]:
+    """What is wrong with results, by way: those that equal the reference are left out."""
+    with nursery.cell() as cell:
+        said = {
+            way: cell.call("check", (path, None), timeout_s=PATIENCE_S)
+            for way, path in paths.items()
+        }
+    return {way: wrong for way, wrong in said.items() if wrong}
 
 
 def sample(cell: Any, path: str, calls: int) -> float:
@@ -76,11 +110,6 @@ def take_turns(
             time.sleep(rest_s)
             samples[way].append(players[way](calls[way]))
     return samples
-
-
-def bench_of(workload: Any) -> str:
-    name = "DependentBench" if isinstance(workload, Group) else "GroupBench"
-    return f"anatune.measure.group_bench:{name}"
 
 
 def measure_group(

@@ -26,23 +26,22 @@ from chain_groups import CHAINS
 from fusion_rows import UNFUSED, WITHIN, Case, Log, Row, chosen
 from fusion_turns import (
     BATCH_S,
-    PATIENCE_S,
     ROUNDS,
-    bench_of,
+    check,
     measure_all,
+    nursery_of,
     sample,
     take_turns,
+    timed,
+    written,
 )
 from fusion_ways import PLANNED, left_alone
 from targets import Verdict, number, show_verdicts
 
 import anatune as at
-from anatune.codegen.build import build
-from anatune.codegen.link import write_loadable
 from anatune.errors import AnatuneError
 from anatune.hwprofile.profile import Profile
 from anatune.measure.alone import alone
-from anatune.measure.nursery import Nursery
 from anatune.model.groups import exhaustive_options, group_options
 from anatune.plan.group import GroupPlan
 from anatune.workload.group import Group
@@ -105,34 +104,24 @@ def _contest(
     named: Mapping[str, GroupPlan], rounds: int,
 ) -> None:  # fmt: skip
     """Heats of all plans, then the final; what came out is put into ``row``."""
-    names = {str(number): plan for number, plan in enumerate(wanted)}
-    bench = Nursery(bench_of(workload), (workload,), row.case.threads)
+    plans = {str(number): plan for number, plan in enumerate(wanted)}
     with tempfile.TemporaryDirectory(prefix="anatune-") as folder:
-        paths = {
-            name: write_loadable(build(plan).executable, Path(folder) / name)
-            for name, plan in names.items()
-        }
-        with alone(), bench as held, held.cell() as cell:
-            wrong = {
-                name: said for name, path in paths.items()
-                if (said := cell.call("check", (path, None), timeout_s=PATIENCE_S))
-            }  # fmt: skip
-            turns = {
-                name: partial(sample, cell, path) for name, path in paths.items()
-                if name not in wrong
-            }  # fmt: skip
-            heats = take_turns(turns, HEATS, batch_s=BATCH_S / 5)
-            order = sorted(heats, key=lambda name: min(heats[name]))
-            own = {way: next(n for n, p in names.items() if p == plan)
-                   for way, plan in named.items()}
-            finalists = {**own, **{name: name for name in order[:FINALISTS]}}
-            ways = {name: way for way, name in reversed(finalists.items())}
-            row.samples_s = take_turns({ways[n]: turns[n] for n in ways}, rounds)
-    row.samples_s.setdefault(UNFUSED, row.samples_s.get(PLANNED, []))
-    row.plans = {way: str(names[name]) for name, way in ways.items()}
-    row.predicted_s = {way: found[names[name]] for name, way in ways.items()}
-    row.more["heats"] = [[found[names[n]], min(heats[n]), str(names[n])] for n in order]
-    row.more["wrong"] = [f"{names[name]}: {said}" for name, said in wrong.items()]
+        paths = written(plans, Path(folder))
+        with nursery_of(workload, row.case.threads) as nursery:
+            wrong = check(nursery, paths)
+            with alone(), nursery.cell() as cell:
+                turns = {
+                    name: partial(sample, cell, path) for name, path in paths.items()
+                    if name not in wrong
+                }  # fmt: skip
+                heats = take_turns(turns, HEATS, batch_s=BATCH_S / 5)
+    order = sorted(heats, key=lambda name: min(heats[name]))
+    row.more["heats"] = [[found[plans[n]], min(heats[n]), str(plans[n])] for n in order]
+    row.more["wrong"] = [f"{plans[name]}: {said}" for name, said in wrong.items()]
+    others = {name: plans[name] for name in order[:FINALISTS] if plans[name] not in named.values()}
+    final = {**named, **others}
+    row.expect(final, {way: found[plan] for way, plan in final.items()}, PLANNED)
+    row.samples_s = timed(workload, final, row.case.threads, rounds)
 
 
 def tau(row: Row) -> float:
