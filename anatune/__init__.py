@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from anatune.result import Result
     from anatune.tune import tune
     from anatune.workload import Dim, Matmul, matmul
+    from anatune.workload.arrays import elementwise, reduce, scan, softmax, stencil
     from anatune.workload.group import chain, fused, group
-    from anatune.workload.maps import elementwise, reduce, softmax
 
 __version__ = "0.1.0"
 
@@ -54,7 +54,7 @@ _HOME = {
     "ThroughputModel": "anatune.plan",
     "chain": "anatune.workload.group",
     "detect": "anatune.machine",
-    "elementwise": "anatune.workload.maps",
+    "elementwise": "anatune.workload.arrays",
     "explain": "anatune.api",
     "forget_microkernel": "anatune.plan.registered",
     "fuse_loops": "anatune.loops",
@@ -71,10 +71,12 @@ _HOME = {
     "profiles": "anatune.hwprofile",
     "rank": "anatune.api",
     "recognise": "anatune.primfunc",
-    "reduce": "anatune.workload.maps",
+    "reduce": "anatune.workload.arrays",
     "register_microkernel": "anatune.external",
+    "scan": "anatune.workload.arrays",
     "simulate": "anatune.api",
-    "softmax": "anatune.workload.maps",
+    "softmax": "anatune.workload.arrays",
+    "stencil": "anatune.workload.arrays",
     "tensorize": "anatune.codegen.tensorize",
     "tune": "anatune.tune",
     "tune_many": "anatune.many",

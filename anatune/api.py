@@ -31,8 +31,8 @@ def plan(
     """The model's pick: milliseconds, nothing is compiled or measured, TVM is not loaded.
 
     For a product a `GemmPlan`, with dims a `DynamicPlan`, in about a second; for `elementwise`,
-    `reduce` and `softmax` a `MapPlan`, for `fused` a `FusionPlan`; of a product for a described
-    accelerator a `TilePlan`, with dims a `TileFamily`.
+    `stencil`, `reduce`, `scan` and `softmax` a `MapPlan`, for `fused` a `FusionPlan`; of a product
+    for a described accelerator a `TilePlan`, with dims a `TileFamily`.
 
     Raises:
         WorkloadError, OptionError, ProfileError: an argument that cannot be used, named.

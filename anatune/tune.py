@@ -62,10 +62,10 @@ def tune(
     `PrimFuncResult`, which takes the function's own arrays.
 
     Args:
-        workload: what `matmul`, `elementwise`, `reduce`, `softmax`, `fused`, `group` or `chain`
-            returns; a `Result` for the first, a `GroupResult` for the others, of which all ways
-            that the model lists are candidates, and which are measured here: no ``search`` and no
-            ``remote``.
+        workload: what `matmul`, `elementwise`, `stencil`, `reduce`, `scan`, `softmax`, `fused`,
+            `group` or `chain` returns; a `Result` for the first, a `GroupResult` for the others, of
+            which all ways that the model lists are candidates, and which are measured here: no
+            ``search`` and no ``remote``.
         target: "host", a profile's name, the path of a profile file, or a Profile. A kernel for a
             machine whose vector instructions this one lacks is compiled from the model's pick, and
             not run; any other is measured here.

@@ -9,16 +9,15 @@ import pytest
 
 pytest.importorskip("tvm")
 
+from group_kernels import assert_right, fused_in_parts, map_plan  # noqa: E402
+
 import anatune as at  # noqa: E402
 from anatune.codegen.build import build  # noqa: E402
-from anatune.codegen.group_call import GroupCall  # noqa: E402
 from anatune.errors import OperandError  # noqa: E402
-from anatune.measure.group_bench import check_member, drawn  # noqa: E402
 from anatune.model.candidates import best  # noqa: E402
 from anatune.model.fusion import options  # noqa: E402
 from anatune.plan import CodeTarget, GemmPlan  # noqa: E402
-from anatune.plan.fusion import Decision, FusionPlan, Member, Piece, alone  # noqa: E402
-from anatune.plan.maps import MapPlan  # noqa: E402
+from anatune.plan.fusion import Decision, FusionPlan, Member, alone  # noqa: E402
 
 MAPS = [
     at.elementwise("relu(x + bias[n])", (37, 131)),
@@ -48,38 +47,6 @@ PRODUCTS = [
     at.matmul(1, 33, 65, trans_b=True),
     at.matmul(30, 40, 50, batch=6),
 ]
-
-
-def cut(units, parts):
-    """``parts`` ranges that cover ``units``, some of them empty."""
-    ends = [0, *(round(units * k / parts + 0.3) for k in range(1, parts)), units]
-    return [(a, min(b, units)) for a, b in zip(ends, ends[1:])]
-
-
-def fused_in_parts(members, parts):
-    shares = [[] for _ in range(parts)]
-    for number, member in enumerate(members):
-        for share, (start, stop) in zip(shares, cut(member.units, parts)):
-            if stop > start:
-                share.append(Piece(member=number, start=start, stop=stop))
-    return FusionPlan(
-        workload=at.fused([m.plan.workload for m in members]), decision=Decision.FUSED,
-        members=tuple(members), shares=tuple(map(tuple, shares)),
-    )  # fmt: skip
-
-
-def assert_right(plan):
-    assert FusionPlan.from_json(plan.to_json()) == plan
-    call = GroupCall(plan.workload, build(plan).function)
-    inputs = [drawn(member, seed) for seed, member in enumerate(plan.workload.members)]
-    results = call(*(inputs[k][name] for k, name, _ in plan.workload.inputs()))
-    for member, mine, result in zip(plan.workload.members, inputs, results):
-        check_member(member, mine, result)
-
-
-def map_plan(workload, target, unroll):
-    widest = "float64" in (workload.held, *(op.dtype for op in workload.element.operands))
-    return MapPlan(workload=workload, target=target, lanes=8 if widest else 16, unroll=unroll)
 
 
 @pytest.mark.parametrize("parts", [1, 3])

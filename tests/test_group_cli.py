@@ -163,7 +163,7 @@ def test_refusals_are_one_line(words, line):
         assert done.stderr == f"anatune: error: {line}\n"
 
 
-KINDS = "one of matmul, elementwise, reduce, softmax, with its fields"
+KINDS = "one of matmul, elementwise, reduce, scan, softmax, stencil, with its fields"
 
 
 @pytest.mark.parametrize(

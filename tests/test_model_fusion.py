@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 
 import anatune as at
+from anatune.model.alignment import SPANNING, loads_of
+from anatune.model.chains import chain_cycles
 from anatune.model.explain_fusion import explain_fusion
 from anatune.model.fusion import options
 from anatune.model.maps import best_map, predict_map, unit_cost
 from anatune.plan.fusion import Decision
+from anatune.workload.expression import parse_arrays, parse_step
 
 N = 1000
 
@@ -89,3 +93,33 @@ def test_reasons_show_all_three_ways_and_the_shares(zen4):
         assert text.count("barrier(s)") == 3 and text.count("(chosen)") == 1
         assert ("thread 1:" in text) == bool(chosen.shares)
         assert len(re.findall(r"bound by", text)) == 2
+
+
+@pytest.mark.parametrize(
+    "text, columns, loads",
+    [
+        ("x", 4096, [1]), ("x[n-1] + x[n+15]", 4096, [1, 1]), ("x[n-1] + x", 4096, [1, SPANNING]),
+    ],
+)  # fmt: skip
+def test_loads_that_span_two_lines_count_more(zen4, text, columns, loads):
+    plan = replace(best_map(zen4, at.stencil(text, columns), 1)[0], lanes=16)
+    assert [loads_of(plan, read, 64) for read in plan.workload.element.reads] == loads
+
+
+def test_rows_begin_at_lines_as_often_as_their_length_has_it(zen4):
+    for columns, share in ((48, 1), (40, 1 / 2), (36, 1 / 4), (33, 1 / 16)):
+        plan = replace(best_map(zen4, at.elementwise("x + b[n]", (5, columns)), 1)[0], lanes=16)
+        x, b = (loads_of(plan, read, 64) for read in plan.workload.element.reads)
+        assert b == 1 and x == 1 + (1 - share) * (SPANNING - 1)
+
+
+def test_what_waits_for_what():
+    def chain(text, dtype="float32"):
+        return chain_cycles(parse_step(text, dtype), 4.0)
+
+    assert chain("c + x") == chain("max(c, x)") == 2.0 and chain("c * x") == 4.0
+    assert chain("c * a + x") == 4.0  # one multiply-add
+    assert chain("(c + x) * a") == 6.0 and chain("x * a + c") == 2.0
+    assert chain("tanh(c) + x") > 50
+    assert chain("c + x", "int32") == 1.0
+    assert chain_cycles(parse_arrays("x * y", "float32"), 4.0) is None

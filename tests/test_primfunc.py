@@ -24,12 +24,8 @@ from anatune.codegen.build import build  # noqa: E402
 from anatune.codegen.call import CheckedCall  # noqa: E402
 from anatune.codegen.group_call import GroupCall  # noqa: E402
 from anatune.errors import OperandError, WorkloadError  # noqa: E402
-from anatune.model import candidates  # noqa: E402
-from anatune.model.fusion import options  # noqa: E402
-from anatune.model.groups import group_options  # noqa: E402
+from anatune.model import candidates, joint  # noqa: E402
 from anatune.primfunc import PrimFuncResult, recognise  # noqa: E402
-from anatune.workload.fused import Fused  # noqa: E402
-from anatune.workload.group import Group  # noqa: E402
 from anatune.workload.maps import SOFTMAX, Map  # noqa: E402
 from anatune.workload.maps_reference import map_reference  # noqa: E402
 from anatune.workload.matmul import Matmul  # noqa: E402
@@ -49,12 +45,8 @@ def kernel(workload, profile):
     if isinstance(workload, Matmul):
         plan = candidates.best(profile, workload, 1)[0][0]
         return CheckedCall(plan, build(plan).function)
-    if isinstance(workload, Group):
-        plan = group_options(profile, workload, 1)[0][0]
-        return GroupCall(workload, False, build(plan).function)
-    together = Fused((workload,)) if isinstance(workload, Map) else workload
-    plan = options(profile, together, 1)[0][0]
-    return GroupCall(together, isinstance(workload, Map), build(plan).function)
+    plan = joint.rank(profile, workload, 1)[0][0]
+    return GroupCall(workload, build(plan).function)
 
 
 def inputs_of(function):
@@ -134,7 +126,7 @@ KINDS = {
     "largest_from_one_on": "out = max(c, 1)",
     "softmax": "softmax(x) over [10, 7]",
     "transposed_result_of_a_product": "matmul 7x5x8 float32, A transposed, B transposed",
-    "query_key_value": "one A) of x, wq, wk, wv gives",
+    "query_key_value": ") of x, wq, wk, wv gives",
     "script_with_blocks": "out = max(c + B[n], 0)",
 }
 

@@ -173,14 +173,14 @@ def _matmul(words: Sequence[str], stated: dict[str, Any]) -> Any:
 
 
 def _elementwise(words: Sequence[str], stated: dict[str, Any]) -> Any:
-    from anatune.workload.maps import elementwise
+    from anatune.workload.arrays import elementwise
 
     text, shape = _text_and_shape("elementwise", "an expression", words)
     return elementwise(text, shape, **stated)
 
 
 def _reduce(words: Sequence[str], stated: dict[str, Any]) -> Any:
-    from anatune.workload.maps import reduce
+    from anatune.workload.arrays import reduce
 
     name, shape = _text_and_shape("reduce", "sum, max, min or mean", words)
     return reduce(name, shape, **stated)
@@ -194,7 +194,7 @@ def _text_and_shape(kind: str, what: str, words: Sequence[str]) -> tuple[str, li
 
 
 def _softmax(words: Sequence[str], stated: dict[str, Any]) -> Any:
-    from anatune.workload.maps import softmax
+    from anatune.workload.arrays import softmax
 
     given = " ".join(words) or "none"
     require(len(words) == 2, f"softmax = {given}: give two extents, M N", OptionError)

@@ -48,7 +48,7 @@ class GroupCall:
             Slot(name, tensor, written=True) for name, tensor in workload.results.items()
         ]
 
-    def __call__(self, *operands: Any, out: Any = None, **named: Any) -> Any:
+    def __call__(self, /, *operands: Any, out: Any = None, **named: Any) -> Any:
         """The results for the given operands, those of each workload in order.
 
         Args:
@@ -67,7 +67,7 @@ class GroupCall:
         self._main(*arrays)
         return results
 
-    def prepare(self, *operands: Any, out: Any = None, **named: Any) -> Callable[[], Any]:
+    def prepare(self, /, *operands: Any, out: Any = None, **named: Any) -> Callable[[], Any]:
         """A function without arguments that computes the results of exactly these arrays."""
         arrays, results = self._arguments(operands, named, out)
         main = self._function(ENTRY)

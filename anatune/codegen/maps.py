@@ -1,4 +1,4 @@
-"""Plan -> TIR of element-wise workloads, folds and softmax, on explicit vectors (rank 5)."""
+"""Plan -> TIR of element-wise workloads, folds, scans and softmax, on explicit vectors (rank 5)."""
 
 from __future__ import annotations
 
@@ -9,17 +9,16 @@ from typing import Any
 from tvm import tirx
 from tvm.tirx.script import builder as T
 
-from anatune.codegen.convert import cast, filled, narrow, widen
-from anatune.codegen.elementwise import emit as emit_expression
+from anatune.codegen.convert import filled, narrow
+from anatune.codegen.map_loops import OUT, ColumnLoops, Loops, get, on_stack, put
+from anatune.codegen.scans import ColumnScan, RowScan
 from anatune.codegen.transcendental import exp
-from anatune.codegen.vectors import ON_STACK, Row, index
+from anatune.codegen.vectors import Row, index
 from anatune.plan.maps import MapPlan
-from anatune.workload.dtypes import INTEGER_RANGE, accumulator_of
-from anatune.workload.expression import Operand
-from anatune.workload.maps import FOLDS, SOFTMAX
+from anatune.workload.dtypes import INTEGER_RANGE
+from anatune.workload.maps import FOLDS, SCAN, SOFTMAX
 
-OUT = "out"
-"""Key of the result among the buffers."""
+__all__ = ["OUT", "emit_units"]
 
 Combine = Callable[[Any, Any], Any]
 
@@ -40,6 +39,10 @@ def emit_units(plan: MapPlan, buffers: Mapping[str, Any], start: Any, stop: Any)
     w = plan.workload
     if w.fold == SOFTMAX:
         _Softmax(plan, buffers).rows(start, stop)
+    elif w.fold == SCAN and w.over == "m":
+        ColumnScan(plan, buffers).chunks(start, stop)
+    elif w.fold == SCAN:
+        RowScan(plan, buffers).blocks(start, stop)
     elif w.fold in FOLDS and w.over == "m":
         _ColumnFold(plan, buffers).chunks(start, stop)
     elif w.fold in FOLDS:
@@ -49,66 +52,7 @@ def emit_units(plan: MapPlan, buffers: Mapping[str, Any], start: Any, stop: Any)
 
 
 @dataclass(frozen=True)
-class _Loops:
-    plan: MapPlan
-    buffers: Mapping[str, Any]
-
-    def value(self, row: Row, i: Any, j: Any, u: int) -> Any:
-        """Vector ``u`` of the elements' expression, of the row from (i, j), as `Map.held`."""
-        w = self.plan.workload
-        zero = filled(0, w.held, row.lanes)  # the expression has no sum
-        computed = emit_expression(
-            w.element, zero, lambda op: self.operand(op, row, i, j, u), row.lanes
-        )
-        return _as(computed, w.element.computed, w.held)
-
-    def operand(self, op: Operand, row: Row, i: Any, j: Any, u: int) -> Any:
-        buffer, computed = self.buffers[op.name], accumulator_of(op.dtype, op.dtype)
-        if "n" in op.axes:
-            return widen(row.load(buffer, self.at(op.axes, i, j), u), op.dtype, computed)
-        scalar = widen(buffer[i] if op.axes else buffer[index(0)], op.dtype, computed)
-        return scalar if row.lanes == 1 else T.broadcast(scalar, row.lanes)
-
-    def at(self, axes: tuple[str, ...], i: Any, j: Any) -> tuple[Any, ...]:
-        """Subscripts of an element of an array along ``axes``."""
-        if self.plan.flat or self.plan.workload.rank == 1:
-            return (j,)
-        return tuple({"m": i, "n": j}[axis] for axis in axes)
-
-    def store(self, row: Row, i: Any, j: Any, u: int, value: Any, held: str) -> None:
-        w = self.plan.workload
-        narrowed = narrow(value, held, str(w.out_dtype))
-        row.store(self.buffers[OUT], self.at(("m", "n"), i, j), u, narrowed)
-
-    def finished(self, value: Any, row: Row, where: Any, u: int) -> Any:
-        """What a folded value becomes before it is stored; ``where`` is its place."""
-        w = self.plan.workload
-        if not w.finish:
-            return value
-
-        def operand(op: Operand) -> Any:
-            computed = accumulator_of(op.dtype, op.dtype)
-            buffer = self.buffers[op.name]
-            if op.axes and row.lanes > 1:
-                return widen(row.load(buffer, (where,), u), op.dtype, computed)
-            scalar = widen(buffer[where if op.axes else index(0)], op.dtype, computed)
-            return scalar if row.lanes == 1 else T.broadcast(scalar, row.lanes)
-
-        return emit_expression(w.finished, value, operand, row.lanes)
-
-    def along_row(self, body: Callable[[Any, Row], None]) -> None:
-        """``body(j, row)`` for all chunks of a row: whole ones in a loop, then the last."""
-        plan = self.plan
-        columns = plan.extents[1]
-        with T.serial(0, index(columns // plan.chunk)) as number:
-            body(number * plan.chunk, Row(plan.chunk, plan.lanes))
-        if columns % plan.chunk:
-            first = columns - columns % plan.chunk
-            body(index(first), Row(columns % plan.chunk, plan.lanes))
-
-
-@dataclass(frozen=True)
-class _Each(_Loops):
+class _Each(Loops):
     """Element by element: out[i, j] = each(i, j)."""
 
     def units(self, start: Any, stop: Any) -> None:
@@ -142,7 +86,7 @@ class _Each(_Loops):
 
 
 @dataclass(frozen=True)
-class _RowFold(_Loops):
+class _RowFold(Loops):
     """out[i] = fold over j: ``unroll`` vectors of partial folds, which are folded at the end."""
 
     def rows(self, start: Any, stop: Any) -> None:
@@ -150,9 +94,9 @@ class _RowFold(_Loops):
         one = Row(1, 1)
         with T.serial(0, stop - start) as number:
             i = T.bind(start + number)
-            partial = _on_stack((plan.unroll, plan.lanes), w.held)
+            partial = on_stack((plan.unroll, plan.lanes), w.held)
             total = self.folded(partial, i, lambda row, j, u: self.value(row, i, j, u), w.fold)
-            result = self.finished(total, one, i, 0)
+            result = self.finished(total, one, i, index(0), 0)
             where = i if self.buffers[OUT].shape else index(0)
             narrowed = narrow(result, w.result_dtype, str(w.out_dtype))
             T.buffer_store(self.buffers[OUT], narrowed, [where])
@@ -165,48 +109,38 @@ class _RowFold(_Loops):
         combine, lanes = COMBINE[fold], plan.lanes
         neutral = filled(_neutral(fold, w.held), w.held, lanes)
         for u in range(plan.unroll):
-            _put(partial, u, lanes, neutral)
+            put(partial, u, lanes, neutral)
 
         def chunk(j: Any, row: Row) -> None:
             for u in range(row.vectors):
                 new = value(row, j, u)
                 mask = row._mask(u)
                 new = new if mask is None else T.Select(mask, new, neutral)
-                _put(partial, u, lanes, combine(_get(partial, u, lanes), new))
+                put(partial, u, lanes, combine(get(partial, u, lanes), new))
 
         self.along_row(chunk)
-        vectors = [_get(partial, u, lanes) for u in range(plan.unroll)]
+        vectors = [get(partial, u, lanes) for u in range(plan.unroll)]
         while len(vectors) > 1:  # pairwise: the chain is short, and so is the error
             vectors = [_pair(combine, vectors[k : k + 2]) for k in range(0, len(vectors), 2)]
         return _across(combine, vectors[0], lanes)
 
 
 @dataclass(frozen=True)
-class _ColumnFold(_Loops):
+class _ColumnFold(ColumnLoops):
     """out[j] = fold over i: a chunk of columns stays in registers while rows go by."""
 
-    def chunks(self, start: Any, stop: Any) -> None:
-        plan = self.plan
-        columns = plan.extents[1]
-        whole = columns // plan.chunk
-        with T.serial(0, T.min(stop, index(whole)) - T.min(start, index(whole))) as number:
-            self._fold((start + number) * plan.chunk, Row(plan.chunk, plan.lanes))
-        if columns % plan.chunk:
-            with T.If(stop == plan.chunks), T.Then():
-                self._fold(index(whole * plan.chunk), Row(columns % plan.chunk, plan.lanes))
-
-    def _fold(self, j: Any, row: Row) -> None:
+    def columns(self, j: Any, row: Row) -> None:
         w, lanes = self.plan.workload, self.plan.lanes
         combine = COMBINE[w.fold]
-        partial = _on_stack((row.vectors, lanes), w.held)
+        partial = on_stack((row.vectors, lanes), w.held)
         for u in range(row.vectors):
-            _put(partial, u, lanes, filled(_neutral(w.fold, w.held), w.held, lanes))
+            put(partial, u, lanes, filled(_neutral(w.fold, w.held), w.held, lanes))
         with T.serial(0, index(w.m)) as i:
             for u in range(row.vectors):
                 new = self.value(row, i, j, u)
-                _put(partial, u, lanes, combine(_get(partial, u, lanes), new))
+                put(partial, u, lanes, combine(get(partial, u, lanes), new))
         for u in range(row.vectors):
-            result = self.finished(_get(partial, u, lanes), row, j, u)
+            result = self.finished(get(partial, u, lanes), row, index(0), j, u)
             narrowed = narrow(result, w.result_dtype, str(w.out_dtype))
             row.store(self.buffers[OUT], (j,), u, narrowed)
 
@@ -222,7 +156,7 @@ class _Softmax(_RowFold):
         whole = Row(plan.chunk, lanes)
         with T.serial(0, stop - start) as number:
             i = T.bind(start + number)
-            partial = _on_stack((plan.unroll, lanes), w.held)
+            partial = on_stack((plan.unroll, lanes), w.held)
 
             def first(row: Row, j: Any, u: int) -> Any:
                 value = T.bind(self.value(row, i, j, u))
@@ -247,19 +181,6 @@ class _Softmax(_RowFold):
             self.along_row(third)
 
 
-def _on_stack(shape: tuple[int, int], dtype: str) -> Any:
-    return T.alloc_buffer(shape, dtype, scope="local", annotations=ON_STACK)
-
-
-def _get(partial: Any, u: int, lanes: int) -> Any:
-    return partial[index(u), T.ramp(0, 1, lanes) if lanes > 1 else index(0)]
-
-
-def _put(partial: Any, u: int, lanes: int, value: Any) -> None:
-    where = T.ramp(0, 1, lanes) if lanes > 1 else index(0)
-    T.buffer_store(partial, value, [index(u), where])
-
-
 def _pair(combine: Combine, vectors: list[Any]) -> Any:
     return T.bind(combine(*vectors)) if len(vectors) == 2 else vectors[0]
 
@@ -280,7 +201,3 @@ def _neutral(fold: str, dtype: str) -> float:
         return 0
     low, high = INTEGER_RANGE.get(dtype, (-INFINITY, INFINITY))
     return low if fold == "max" else high
-
-
-def _as(value: Any, held: str, dtype: str) -> Any:
-    return value if held == dtype else cast(value, dtype)

@@ -15,6 +15,7 @@ from tvm.tirx.script import builder as T
 
 from anatune.codegen.arithmetic import GROUP_DTYPE, accumulate
 from anatune.codegen.convert import lanes_of, stored, widen
+from anatune.codegen.transpose import transposed
 from anatune.codegen.vectors import ON_STACK, Row, index
 from anatune.plan import GemmPlan
 
@@ -157,30 +158,9 @@ def _emit_square(
         where = (*outer, T.ramp(last, 1, lanes * g))
         value = source.convert(source.buffer[where])
         columns.append(T.bind(T.reinterpret(f"{words}x{lanes}", value) if g > 1 else value))
-    for p, value in enumerate(_transposed(columns)):
+    for p, value in enumerate(transposed(columns)):
         taken = T.reinterpret(f"{element}x{lanes * g}", value) if g > 1 else value
         wide.store(panel.buffer, panel.element(q + p, 0), u, taken)
-
-
-def _transposed(vectors: list[Any]) -> list[Any]:
-    """A square of lanes with rows and columns exchanged: blocks of 1, 2, 4, ... change places.
-
-    Each stage takes the lanes of two rows that stand at a distance; LLVM finds the instructions.
-    """
-    lanes, distance = len(vectors), 1
-    while distance < lanes:
-        upper = [x if not x & distance else lanes + (x ^ distance) for x in range(lanes)]
-        lower = [x ^ distance if not x & distance else lanes + x for x in range(lanes)]
-        for i in range(lanes):
-            if not i & distance:
-                pair = [vectors[i], vectors[i | distance]]
-                vectors[i], vectors[i | distance] = _lanes(pair, upper), _lanes(pair, lower)
-        distance *= 2
-    return vectors
-
-
-def _lanes(pair: list[Any], chosen: list[int]) -> Any:
-    return T.bind(tirx.Shuffle(pair, [tirx.IntImm("int32", lane) for lane in chosen]))
 
 
 def _emit_group_across(

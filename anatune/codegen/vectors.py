@@ -80,7 +80,8 @@ class Row:
 
     def _lanes_at(self, where: tuple[Any, ...], vector: int) -> tuple[Any, ...]:
         *outer, column = where
-        return (*outer, T.ramp(column + vector * self.lanes, 1, self.lanes))
+        first = column + vector * self.lanes
+        return (*outer, T.ramp(first, 1, self.lanes) if self.lanes > 1 else first)
 
     def _present(self, vector: int) -> int:
         return min(self.lanes, self.columns - vector * self.lanes)

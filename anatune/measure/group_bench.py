@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -17,20 +16,20 @@ from anatune.measure.bench import MOVED_BYTES, Timer, copied
 from anatune.measure.flush import Flush
 from anatune.measure.group_reference import check_group
 from anatune.measure.inputs import UNTOUCHED, operands, untouched
+from anatune.measure.map_check import check_map
 from anatune.measure.runner import Loadable
 from anatune.workload import Matmul, Tensor
 from anatune.workload.dtypes import INTEGER_RANGE, is_float, numpy_dtype
 from anatune.workload.fused import Fused, Workload
 from anatune.workload.group import Group
-from anatune.workload.maps import FOLDS, Map
-from anatune.workload.maps_reference import map_range
+from anatune.workload.maps import SCAN, Map
 
 LARGEST_DRAWN = 4.0
 """Floats are drawn between this and its negative: functions such as exp differ there, and their
 results are far from overflowing."""
 
-CHECKED_ELEMENTS = 1 << 19
-"""Elements of a result that are compared: more take the reference longer than a second."""
+LARGEST_SCANNED = 1.0
+"""The same for scans, which may multiply what they carry again and again."""
 
 LARGEST_DRAWN_INTEGER = 100
 
@@ -130,13 +129,14 @@ def drawn(workload: Workload, seed: int) -> dict[str, np.ndarray]:
     if isinstance(workload, Matmul):
         return operands(workload, seed)
     generator = np.random.default_rng(seed)
+    largest = LARGEST_SCANNED if workload.fold == SCAN else LARGEST_DRAWN
     inputs = {}
     for name, tensor in workload.operands.items():
         array = Slot(name, tensor).new()
         count = math.prod(tensor.shape)
         values: np.ndarray
         if is_float(tensor.dtype):
-            values = generator.uniform(-LARGEST_DRAWN, LARGEST_DRAWN, count)
+            values = generator.uniform(-largest, largest, count)
         else:
             low = max(-LARGEST_DRAWN_INTEGER, INTEGER_RANGE[tensor.dtype][0])
             values = generator.integers(low, LARGEST_DRAWN_INTEGER, count)
@@ -150,44 +150,7 @@ def check_member(workload: Workload, inputs: dict[str, np.ndarray], out: np.ndar
     if isinstance(workload, Matmul):
         verify.check(workload, inputs, out)
         return
-    if out.dtype.kind == "f" and np.isnan(out).any():
-        place = tuple(int(i) for i in np.argwhere(np.isnan(out))[0])
-        raise VerificationError(f"out{list(place)} = nan: not written, or not a number")
-    if workload.elements > CHECKED_ELEMENTS:
-        workload, inputs, out = _sampled(workload, inputs, out)
-    low, high = map_range(workload, inputs)
-    with np.errstate(all="ignore"):
-        right = (low <= out) & (out <= high) | np.not_equal(low, low)
-    if not right.all():
-        place = tuple(int(i) for i in np.argwhere(~right)[0])
-        raise VerificationError(
-            f"out{list(place)} = {out[place]}: the reference has {low[place]} to {high[place]}"
-        )
-
-
-def _sampled(
-    workload: Map, inputs: dict[str, np.ndarray], out: np.ndarray
-) -> tuple[Map, dict[str, np.ndarray], np.ndarray]:
-    """Some rows, the first and the last among them; columns where a result needs all rows."""
-    along = "m" if workload.over == "n" and workload.m > 1 else "n"
-    extent = workload.m if along == "m" else workload.n
-    if workload.fold and workload.over == along:  # one row that is folded: there is no part of it
-        return workload, inputs, out
-    count = max(2, CHECKED_ELEMENTS * extent // workload.elements)
-    generator = np.random.default_rng(0)
-    chosen = np.unique([0, *generator.integers(0, extent, count - 2), extent - 1])
-    operands = (*workload.element.operands, *workload.finished.operands)
-    parts = {op.name: _part(inputs[op.name], op.axes, along, chosen) for op in operands}
-    axes = tuple(d for d in "mn" if workload.fold not in FOLDS or d != workload.over)
-    smaller = dataclasses.replace(workload, **{along: len(chosen)})  # type: ignore[arg-type]
-    return smaller, parts, _part(out, axes, along, chosen)
-
-
-def _part(array: np.ndarray, axes: tuple[str, ...], along: str, chosen: np.ndarray) -> np.ndarray:
-    """The chosen places of an array that lies along ``axes``, of which it may lack the first."""
-    if along not in axes or not array.shape:
-        return array
-    return np.take(array, chosen, axis=axes.index(along) - len(axes))
+    check_map(workload, inputs, out)
 
 
 def _room(workload: Matmul | Map) -> np.ndarray:

@@ -50,7 +50,7 @@ def explain_map(
 def _sum(profile: Profile, plan: MapPlan, estimate: Estimate) -> list[str]:
     here = machine(profile, plan.threads)
     names = dict(estimate.terms)
-    added = " + ".join(name for name in ("turns", "rows", "threads") if name in names)
+    added = " + ".join(name for name in ("turns", "rows", "row starts", "threads") if name in names)
     return [
         f"  T = (sum of the other terms ^ {OVERLAP:g}) ^ (1/{OVERLAP:g}) + {added} = "
         f"{estimate.cycles:.4g} cycles at {CLOCK.show(here.hz)} = {TIME.show(estimate.seconds)}",

@@ -1,11 +1,14 @@
-"""Plans of element-wise workloads, folds and softmax, and their predicted times (rank 4)."""
+"""Plans of element-wise workloads, folds, scans and softmax, and their predicted times (rank 4)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from anatune.hwprofile.profile import Profile
+from anatune.model.alignment import loads_of
 from anatune.model.candidates import OBJECTIVES, check_threads
+from anatune.model.chains import chain_cycles, simple_cycles
+from anatune.model.copying import TRANSPOSE_CYCLES
 from anatune.model.energy import BYTE_PJ, PJ, static_joules
 from anatune.model.machine import Machine, machine
 from anatune.model.residency import kept_share, keeps
@@ -13,7 +16,7 @@ from anatune.model.work import OVERLAP
 from anatune.plan import CodeTarget, Estimate
 from anatune.plan.maps import MapPlan
 from anatune.workload.dtypes import ELEMENT_BYTES, is_float
-from anatune.workload.maps import FOLDS, SOFTMAX, Map
+from anatune.workload.maps import FOLDS, SCAN, SOFTMAX, Map
 from anatune.workload.nodes import OPERATIONS
 
 UNROLLS = (1, 2, 4, 8, 16)
@@ -29,24 +32,26 @@ TURN_CYCLES = 1.0
 WRITE_ALLOCATE = 2.0
 """Times that a line passes a link which is written: it is read first, and written back."""
 
-ROW_CYCLES = 4.0
+ROW_CYCLES = 1.0
 """Cycles to begin and end a row: addresses and a loop. Rows overlap, as a Zen 5 guest showed with
-sums of 2000 rows of 7."""
+x + b[n] of 500 rows of 7."""
 
-HALVING_CYCLES = 1.0
-"""Cycles of one halving when a vector is folded across: a shuffle and an operation, on two ports;
-those of one row overlap with the next row."""
+HALVING_CYCLES = 0.5
+"""Cycles of one halving when a vector is folded across: a shuffle and an operation, two of each a
+cycle; those of one row overlap with the next row. Sums of 2000 rows of 7 on a Zen 5 guest."""
 
 ROW_START_CYCLES = 12.0
-"""Cycles that a row costs which no prefetcher has seen coming, where columns are folded: 49 rows of
-2048 columns, in L2 of a Zen 5 guest."""
+"""Cycles that a part of a row costs which no prefetcher has seen coming, where columns are folded
+or scanned in chunks: nothing hides them. 49 rows of 1000 columns, in L2 of a Zen 5 guest; 49 rows
+of 2048, which share a few sets, took twice that."""
 
 MEMORY_SHARE = 0.75
 """Share of the probed read rate of memory that reads and writes together get: the bus turns around.
 x + y of 8 million elements on a Zen 5 guest."""
 
-NARROWING = {"integer": 6.0, "bfloat16": 7.0, "float": 1.0}
-"""Vector operations that make a result of a narrower type: counted in `codegen.convert`."""
+NARROWING = {"integer": 4.5, "bfloat16": 7.0, "float": 1.0, "saturated": 1.0}
+"""Vector operations that make a result of a narrower type: counted in `codegen.convert`, those to
+integers measured on a Zen 5 guest; integers are saturated and narrowed in one."""
 
 SOFTMAX_OPERATIONS = OPERATIONS["exp"] + 4
 """Besides the expression: largest value, difference, exponential, sum, product."""
@@ -84,7 +89,7 @@ def rank_maps(
     plans = [
         MapPlan(workload=workload, target=CodeTarget.of(profile.target), lanes=lanes,
                 unroll=unroll, threads=count)
-        for lanes in (_lanes(profile, workload),)
+        for lanes in _lanes(profile, workload)
         for unroll in UNROLLS
         if unroll == 1 or _fits(profile, workload, unroll)
         for count in {1, threads}
@@ -98,7 +103,8 @@ def predict_map(
 ) -> Estimate:
     """The estimate of ``plan``: T = units of a thread * T_unit + T_threads.
 
-    T_unit = (t_operations^p + t_loads^p + t_stores^p + t_chains^p + t_data^p)^(1/p) + t_rows.
+    T_unit = (sum of t^p)^(1/p) + t_turns + t_rows + t_row_starts, the sum over operations, loads,
+    stores, chains, transposing and data.
     """
     here = machine(profile, plan.threads)
     units = -(-plan.units // plan.threads)
@@ -137,61 +143,91 @@ def unit_cost(
     on a Zen 5 guest.
     """
     w, here = plan.workload, machine(profile, threads)
-    vectors, rows = _vectors_and_rows(plan)
-    arrays = [op for op in w.element.operands if "n" in op.axes]
+    vectors, turns, rows = _vectors_turns_rows(plan)
+    finish = w.finished.reads if w.fold == SCAN else ()
+    loads = [loads_of(plan, op, here.l1.line_bytes)
+             for op in (*w.element.reads, *finish) if "n" in op.axes]
     kept = SOFTMAX_RUNS if w.fold == SOFTMAX else 0.0
     stores = kept + (0.0 if w.fold in FOLDS else 1.0)
     size = _bytes_of_unit(plan)
     level, rate = _level(here, (working_bytes or w.operand_bytes) / threads)
-    down = w.m if w.fold in FOLDS and w.over == "m" and level != "L1" else 0
+    far = level != "L1"  # within L1 the ports are all there is
+    down = w.m if plan.down and plan.chunks > 1 and far else 0
     terms = {
         "operations": vectors * operations_of_vector(w) / here.fma_per_cycle,
-        "load ports": vectors * (len(arrays) + kept) / here.loads,
+        "load ports": vectors * (sum(loads) + kept) / here.loads,
         "store ports": vectors * stores / here.stores,
-        "chains": vectors * here.fma_latency / plan.unroll if w.fold in FOLDS else 0.0,
-        f"{level} bandwidth": size / rate,
+        "chains": (turns - (w.fold in FOLDS)) * _chain_cycles(w, here.fma_latency),
+        "transposing": vectors * plan.lanes * _squares(plan) * TRANSPOSE_CYCLES,
+        f"{level} bandwidth": size / rate if far else 0.0,
+    }
+    after = {
+        "turns": turns * TURN_CYCLES,
+        "rows": rows * (ROW_CYCLES + _folding_cycles(plan)),
         "row starts": down * ROW_START_CYCLES,
     }
-    turns = vectors / plan.unroll * TURN_CYCLES
-    begun = rows * (ROW_CYCLES + _folding_cycles(plan))
     waited = terms[f"{level} bandwidth"] if w.fold == SOFTMAX and level == "memory" else 0.0
     hidden = sum(c**OVERLAP for c in terms.values()) - waited**OVERLAP
     together = hidden ** (1 / OVERLAP) + waited
-    shown = (*terms.items(), ("turns", turns), ("rows", begun))
-    return UnitCost(tuple(shown), together + turns + begun, size, level)
+    shown = (*terms.items(), *after.items())
+    return UnitCost(shown, together + sum(after.values()), size, level)
 
 
-def _vectors_and_rows(plan: MapPlan) -> tuple[float, float]:
-    """Vectors of a unit, and rows (or columns of chunks) that begin in it, on average."""
+def _vectors_turns_rows(plan: MapPlan) -> tuple[float, float, float]:
+    """Vectors of a unit, turns of its inner loop, and rows (or chunks of columns) that begin in it,
+    on average."""
     w = plan.workload
     rows, columns = plan.extents
     in_row = columns // plan.lanes + (columns % plan.lanes > 0)
-    if w.fold in FOLDS and w.over == "m":
-        return w.m * in_row / plan.chunks, 1.0
+    if plan.down:
+        return w.m * in_row / plan.chunks, float(w.m), 1.0
+    if w.fold == SCAN:
+        return float(w.n), float(w.n), 1.0
     if w.fold:
         runs = 3.0 if w.fold == SOFTMAX else 1.0
-        return float(in_row), runs
-    return in_row / plan.chunks, 1.0 / plan.chunks
+        return float(in_row), float(plan.chunks), runs
+    return in_row / plan.chunks, in_row / plan.chunks / plan.unroll, 1.0 / plan.chunks
 
 
 def operations_of_vector(w: Map) -> float:
     """Of the expression, of conversions, of folding."""
-    converted = sum(op.dtype != op.computed for op in w.element.operands if "n" in op.axes)
-    folding = 1 if w.fold in FOLDS else SOFTMAX_OPERATIONS if w.fold else 0
-    return w.element.operations + converted + folding + _narrowing(w)
+    converted = sum(op.dtype != op.computed for op in w.element.reads if "n" in op.axes)
+    folding = 1 if w.fold in FOLDS else SOFTMAX_OPERATIONS if w.fold == SOFTMAX else 0
+    finish = w.finished.operations if w.fold == SCAN else 0
+    return w.element.operations + converted + folding + finish + _narrowing(w)
+
+
+def _scans_rows(w: Map) -> bool:
+    return w.fold == SCAN and w.over == "n"
+
+
+def _chain_cycles(w: Map, fma_latency: float) -> float:
+    """Cycles that each turn waits for the one before."""
+    if w.fold == SCAN:
+        return chain_cycles(w.element, fma_latency) or 0.0
+    return simple_cycles(w.held, fma_latency) if w.fold in FOLDS else 0.0
+
+
+def _squares(plan: MapPlan) -> int:
+    """Arrays that are transposed on their way in or out, square by square."""
+    w = plan.workload
+    if not _scans_rows(w) or plan.lanes == 1:
+        return 0
+    return 1 + sum(len(op.axes) == 2 for op in (*w.element.reads, *w.finished.reads))
 
 
 def _narrowing(w: Map) -> float:
     to = str(w.out_dtype)
     if w.fold in FOLDS or to == w.held:
         return 0.0
-    return NARROWING.get(to, NARROWING["float" if is_float(to) else "integer"])
+    kind = "float" if is_float(to) else "integer" if is_float(w.held) else "saturated"
+    return NARROWING.get(to, NARROWING[kind])
 
 
 def _folding_cycles(plan: MapPlan) -> float:
     """Folding the chains of a row, and the vector that is left across."""
     w = plan.workload
-    if not w.fold or w.over == "m":
+    if w.fold in ("", SCAN) or w.over == "m":
         return 0.0
     steps = (plan.lanes * plan.unroll - 1).bit_length()
     return steps * HALVING_CYCLES * (2 if w.fold == SOFTMAX else 1)
@@ -220,14 +256,21 @@ def _level(here: Machine, size_bytes: float) -> tuple[str, float]:
     return "memory", here.memory_rate * MEMORY_SHARE
 
 
-def _lanes(profile: Profile, workload: Map) -> int:
-    """Elements of a vector of the widest type that is computed in."""
-    computed = (workload.held, *(op.computed for op in workload.element.operands))
-    return profile.core.lanes(max(ELEMENT_BYTES[dtype] for dtype in computed))
+def _lanes(profile: Profile, w: Map) -> tuple[int, ...]:
+    """Elements of a vector of the widest type that is computed in; where rows are scanned, also one
+    row at a time."""
+    computed = (w.held, *(op.computed for op in w.element.operands))
+    lanes = profile.core.lanes(max(ELEMENT_BYTES[dtype] for dtype in computed))
+    return (lanes, 1) if _scans_rows(w) else (lanes,)
 
 
 def _fits(profile: Profile, w: Map, unroll: int) -> bool:
-    """Whether so many vectors fit the registers, and their code the cache of instructions."""
+    """Whether so many vectors fit the registers, and their code the cache of instructions.
+
+    Rows are scanned one step after the other.
+    """
+    if _scans_rows(w):
+        return False
     registers = registers_of(w, unroll) <= profile.core.vector_registers
     return registers and unroll * operations_of_vector(w) <= CODE_OPERATIONS
 

@@ -57,6 +57,11 @@ class TogetherStage:
     names: tuple[str, ...]
     plan: FusionPlan
 
+    def __post_init__(self) -> None:
+        count, plans = len(self.names), len(self.plan.members)
+        require(plans == count, f"plan: of {plans} workloads; there are {count} steps")
+        require(self.plan.shares, "plan: one_by_one; stages of their own are that")
+
     @property
     def plans(self) -> tuple[MemberPlan, ...]:
         return self.plan.plans
@@ -81,11 +86,14 @@ class RowsStage:
     threads: int
 
     def __post_init__(self) -> None:
+        count, plans = len(self.names), len(self.plans)
+        require(plans == count, f"plans: {plans}; one for each of {count} steps")
         for name, plan in zip(self.names, self.plans):
             require(plan.threads == 1, f"{name}: {plan.threads} threads; blocks are shared out")
         for name in ("rows", "threads"):
             value = getattr(self, name)
-            require(value >= 1, f"{name} = {value}: a whole number from 1 on")
+            whole = isinstance(value, int) and value >= 1
+            require(whole, f"{name} = {value!r}: a whole number from 1 on")
 
 
 Stage = AloneStage | TogetherStage | RowsStage
@@ -141,7 +149,7 @@ class Blocks:
         made, seen = step.workload.output, step.workload.operands[operand]
         readers = self.group.readers(source)
         last = max(readers, key=self.steps.index)
-        alike = (made.shape, made.element_bytes) == (seen.shape, seen.element_bytes)
+        alike = (made.shape, made.dtype) == (seen.shape, seen.dtype)
         once = sum(name == source for _, name in step.sources) == 1
         return source if last is step and alike and once else ""
 
@@ -192,23 +200,19 @@ class Blocks:
             return "is no matter of rows"
         if self.halo[step.name] and (self.items > 1 or step.name not in self.near):
             return "rows beyond a block are computed twice, so it must be one's own"
-        if self.items > 1 and items_of(w) == 1 and self._needs_all_rows(w):
-            return "its rows are not those of products of a batch"
         for operand, source in step.sources:
             if source in self.names and not passes_rows(w, operand):
                 return f"{operand} needs all rows of {source}"
-            if source in self.names and source not in self.near and self._views(step, operand):
+            if source in self.names and self._views(step, operand, source):
                 return f"{operand} sees {source} as another array"
         return ""
 
-    def _needs_all_rows(self, w: Workload) -> bool:
-        return isinstance(w, Matmul) and w.m % self.items > 0
-
-    def _views(self, step: Step, operand: str) -> bool:
-        """Whether rows of what is read are not those of what was made."""
-        made = self.group.by_name[step.source(operand)].workload.output
+    def _views(self, step: Step, operand: str, source: str) -> bool:
+        """Whether rows of what is read are not those of what was made, where that can be seen."""
+        made = self.group.by_name[source].workload.output
         seen = step.workload.operands[operand]
-        return bool(seen.shape) and (made.shape or (1,))[-1] != seen.shape[-1]
+        columns = bool(seen.shape) and (made.shape or (1,))[-1] != seen.shape[-1]
+        return not made.compact or columns and source not in self.near
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,12 +238,14 @@ class GroupPlan:
             made |= set(stage.names)
 
     def _check_stage(self, stage: Stage, made: set[str]) -> None:
-        here = set(stage.names) if isinstance(stage, RowsStage) else set()
+        here: set[str] = set()
         for name in stage.names:
             step = self.steps.by_name[name]
             for read in step.reads:
                 late = read in self.steps.by_name and read not in made | here
                 require(not late, f"{name}: reads {read}, which comes later")
+            if isinstance(stage, RowsStage):
+                here.add(name)
         if isinstance(stage, RowsStage):
             blocks = self.blocks(stage)
             require(not blocks.why_not, f"rows of {', '.join(stage.names)}: {blocks.why_not}")
@@ -301,9 +307,9 @@ class GroupPlan:
             workload = Group(steps, tuple(fields["outputs"]))
             stages = tuple(_stage(*stage) for stage in fields["stages"])
             return cls(workload=workload, absorbed=tuple(fields["absorbed"]), stages=stages)
-        except (KeyError, TypeError, ValueError) as error:
-            if isinstance(error, AnatuneError):
-                raise
+        except AnatuneError as error:  # that of a workload is no other
+            raise IllegalPlan(str(error)) from None
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
             raise IllegalPlan(f"plan: {error!r}; give what to_json returned") from None
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""The plan of an element-wise workload, a reduction or a softmax (rank 3)."""
+"""The plan of an element-wise workload, a reduction, a scan or a softmax (rank 3)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from anatune.errors import require
 from anatune.plan.nouns import CodeTarget
 from anatune.plan.plain import build, json_fields
-from anatune.workload.maps import FOLDS, SOFTMAX, Map
+from anatune.workload.maps import FOLDS, SCAN, SOFTMAX, Map
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,7 +16,8 @@ class MapPlan:
     """Everything that such a kernel depends on.
 
     Work is shared out in units: chunks of ``lanes * unroll`` neighbouring elements, row by row;
-    whole rows where these are folded or normalised; columns of a chunk where columns are folded.
+    whole rows where these are folded or normalised, ``lanes`` of them where they are scanned;
+    columns of a chunk where columns are folded or scanned.
     Each thread has its share of the units, one after the other.
     """
 
@@ -39,10 +40,15 @@ class MapPlan:
 
     @property
     def flat(self) -> bool:
-        """Whether rows need not be told apart: every array has all elements, or is one number."""
+        """Whether rows need not be told apart: every array has all elements, or is one number.
+
+        One with columns around the result's has longer rows, which matters where it has several.
+        """
         w = self.workload
-        rows_alike = all(op.axes in ((), ("m", "n")) for op in w.element.operands)
-        return not w.fold and (w.m == 1 or rows_alike)
+        rows_alike = w.m == 1 or all(len(op.axes) != 1 for op in w.element.operands)
+        arrays = [w.operands[op.name] for op in w.element.operands if op.axes == ("m", "n")]
+        one_length = all(t.shape[-1] in (w.n, t.elements) for t in arrays)
+        return not w.fold and rows_alike and one_length
 
     @property
     def extents(self) -> tuple[int, int]:
@@ -56,19 +62,28 @@ class MapPlan:
         return -(-self.extents[1] // self.chunk)
 
     @property
+    def down(self) -> bool:
+        """Whether a unit runs down all rows."""
+        return self.workload.fold in (*FOLDS, SCAN) and self.workload.over == "m"
+
+    @property
     def units(self) -> int:
         """What can be shared out."""
         w = self.workload
-        if w.fold in FOLDS and w.over == "m":
+        if self.down:
             return self.chunks
+        if w.fold == SCAN:
+            return -(-w.m // self.lanes)
         return w.m if w.fold else self.extents[0] * self.chunks
 
     @property
     def unit(self) -> str:
         """What a unit is, for people."""
         w = self.workload
-        if w.fold in FOLDS and w.over == "m":
+        if self.down:
             return f"{self.chunk} columns"
+        if w.fold == SCAN:
+            return f"{self.lanes} rows"
         return "row" if w.fold else f"{self.chunk} elements"
 
     @property

@@ -6,9 +6,9 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 
 from anatune.errors import WorkloadError
-from anatune.workload.expression import Apply, Expression, Operand, parse
+from anatune.workload.expression import RESERVED, SUM, Apply, Expression, Operand, parse
 from anatune.workload.group import Group, Step
-from anatune.workload.maps import FOLDS, Map
+from anatune.workload.maps import FOLDS, SCAN, Map
 from anatune.workload.matmul import Matmul
 
 REPEATED = 2
@@ -64,6 +64,8 @@ def _merged(producer: Step, reader: Step) -> Step | None:
     names = _Names(producer, reader, operands[0])
     if isinstance(p, Matmul):
         return _epilogue(p, q, names)
+    if p.fold == SCAN:
+        return _carried(p, q, names)
     return _finish(p, q, names) if p.fold in FOLDS else _element(p, q, names)
 
 
@@ -79,13 +81,13 @@ class _Names:
     def keep(self, step: Step, operand: str) -> str:
         """The name of ``operand`` in the merged step; those that see the same array share one."""
         name, source = operand, step.source(operand)
-        while self.sources.get(name, source) != source:
+        while name in RESERVED or self.sources.get(name, source) != source:
             name += "_"
         self.sources[name] = source
         return name
 
     def read_by_producer(self, op: Operand) -> Expression:
-        return _renamed(op, self.keep(self.producer, op.name), op.axes)
+        return _renamed(self.producer, op, self.keep(self.producer, op.name), op.axes)
 
     def step(self, workload: Map | Matmul) -> Step:
         sources = tuple((name, self.sources[name]) for name in workload.operands)
@@ -104,8 +106,10 @@ def _epilogue(p: Matmul, q: Map, names: _Names) -> Step | None:
     if p.batch > 1 and any(op.axes == ("m",) for op in q.element.operands):
         return None
     mine = _mapped(sums, names.read_by_producer)
-    text = _text(q.element, mine, names, lambda op: op.axes, scalar="")
-    return names.step(replace(p, epilogue=text, out_dtype=q.out_dtype))
+    meant = _of(q.element, mine, names, lambda op: op.axes)
+    merged = replace(p, epilogue=_printed(meant, ""), out_dtype=q.out_dtype)
+    same = parse(merged.epilogue, p.accumulator, str(q.out_dtype)) == meant
+    return names.step(merged) if same else None
 
 
 def _element(p: Map, q: Map, names: _Names) -> Step | None:
@@ -118,11 +122,34 @@ def _element(p: Map, q: Map, names: _Names) -> Step | None:
     if times > 1 and p.element.operations > REPEATED:
         return None
     mine = _mapped(p.element, names.read_by_producer)
-    text = _text(q.element, mine, names, lambda op: op.axes, scalar="[0]")
-    finish = ""
-    if q.finish:
-        finish = _text(q.finished, None, names, lambda op: op.axes, scalar="")
-    return names.step(replace(q, each=text, finish=finish))
+    each = _of(q.element, mine, names, lambda op: op.axes)
+    finish = _of(q.finished, None, names, lambda op: op.axes)
+    merged = _map_step(q, each, finish, names)
+    return merged if merged is not None and _shapes_kept(merged, names) else None
+
+
+def _shapes_kept(merged: Step, names: _Names) -> bool:
+    """Whether arrays that both steps read around different places are still what they were."""
+    seen = {source: step.workload.operands[operand].shape
+            for step in (names.producer, names.reader) for operand, source in step.sources}
+    tensors = merged.workload.operands
+    return all(tensors[operand].shape == seen[source] for operand, source in merged.sources)
+
+
+def _carried(p: Map, q: Map, names: _Names) -> Step | None:
+    """What becomes of each value that a scan carries."""
+    alike = (p.m, p.n, p.rank) == (q.m, q.n, q.rank) and not q.fold
+    if not alike or p.out_dtype != p.result_dtype or _moved(q):
+        return None
+    each = _mapped(p.element, names.read_by_producer)
+    mine = _mapped(p.finished, names.read_by_producer)
+    finish = _of(q.element, mine, names, lambda op: op.axes)
+    return _map_step(replace(p, out_dtype=q.out_dtype), each, finish, names)
+
+
+def _moved(q: Map) -> bool:
+    """Whether it reads neighbours, which only an expression of elements can."""
+    return any(q.shift(op) != (0, 0) for op in q.element.reads)
 
 
 def _finish(p: Map, q: Map, names: _Names) -> Step | None:
@@ -131,42 +158,57 @@ def _finish(p: Map, q: Map, names: _Names) -> Step | None:
     axis = {"n": "m", "m": "n"}[p.over]
     if q.fold or q.rank != 1 or q.n != kept or p.rank != 2 or p.out_dtype != p.result_dtype:
         return None
+    if _moved(q):
+        return None
     each = _mapped(p.element, names.read_by_producer)
     mine = _mapped(p.finished, names.read_by_producer)
-    along = lambda op: (axis,) if op.axes else ()  # noqa: E731
-    text = _text(q.element, mine, names, along, scalar="")
-    return names.step(replace(p, each=_printed(each, "[0]"), finish=text, out_dtype=q.out_dtype))
+    along = lambda op: (axis,) if "n" in op.axes else ()  # noqa: E731
+    finish = _of(q.element, mine, names, along)
+    return _map_step(replace(p, out_dtype=q.out_dtype), each, finish, names)
 
 
-def _text(
+def _map_step(w: Map, each: Expression, finish: Expression, names: _Names) -> Step | None:
+    """``w`` with these expressions; None where their text would be read as another one, as numbers
+    take the type of what is around them."""
+    stated = "" if finish == SUM else _printed(finish, "")
+    merged = replace(w, each=_printed(each, "[0]"), finish=stated)
+    same = (merged.element, merged.finished) == (each, finish)
+    return names.step(merged) if same else None
+
+
+def _of(
     expression: Expression, mine: Expression | None, names: _Names,
-    axes: Callable[[Operand], tuple[str, ...]], scalar: str,
-) -> str:  # fmt: skip
+    axes: Callable[[Operand], tuple[str, ...]],
+) -> Expression:  # fmt: skip
     """The reader's expression with ``mine`` in the place of what it reads."""
 
     def leaf(op: Operand) -> Expression:
         if op.name == names.between:
             assert mine is not None
             return mine
-        return _renamed(op, names.keep(names.reader, op.name), axes(op))
+        return _renamed(names.reader, op, names.keep(names.reader, op.name), axes(op))
 
-    return _printed(_mapped(expression, leaf), scalar)
+    return _mapped(expression, leaf)
 
 
 def _printed(expression: Expression, scalar: str) -> str:
     """Its text; ``scalar`` is the subscript of single numbers where there must be one."""
 
     def leaf(op: Operand) -> Expression:
-        if op.axes or not scalar:
-            return op
-        return replace(op, name=f"{op.name}.{op.dtype}{scalar}", usual=True)
+        return replace(op, scalar=scalar)
 
     return str(_mapped(expression, leaf))
 
 
-def _renamed(op: Operand, name: str, axes: tuple[str, ...]) -> Operand:
-    """Its type is stated: what goes without saying differs from one expression to the other."""
-    return replace(op, name=name, axes=axes, usual=False)
+def _renamed(step: Step, op: Operand, name: str, axes: tuple[str, ...]) -> Operand:
+    """Its type is stated: what goes without saying differs from one expression to the other.
+
+    Offsets count from the array's first element, as another step may read around other places.
+    """
+    w = step.workload
+    moved = w.shift(op) if isinstance(w, Map) else (0, 0)
+    offsets = tuple(moved["mn".index(axis)] for axis in axes) if any(moved) else ()
+    return replace(op, name=name, axes=axes, usual=False, offsets=offsets)
 
 
 def _mapped(expression: Expression, leaf: Callable[[Operand], Expression]) -> Expression:

@@ -51,7 +51,10 @@ def passes_rows(workload: Workload, operand: str) -> bool:
 
 def halos(workload: Workload, operand: str) -> int:
     """Rows of ``operand`` that a block of the result reads beyond its own: a stencil's."""
-    return 0
+    if not isinstance(workload, Map):
+        return 0
+    (low, high), _ = workload.halo(operand)
+    return high - low
 
 
 def axes_of(workload: Workload, operand: str) -> tuple[str, ...]:

@@ -77,7 +77,8 @@ def evaluate(
 ) -> Bounded:
     """``expression`` in float64, in int64 where its type is int32; and a bound.
 
-    ``sums`` are of shape [..., m, n], ``operands`` can be broadcast to that. The bound is on the
+    ``sums`` are of shape [..., m, n], ``operands``, by `Operand.label`, can be broadcast to that.
+    The bound is on the
     difference to the same expression computed in its own types, every operation rounded once, of
     sums that are off by up to ``error``: a running error analysis (Higham, Accuracy and Stability
     of Numerical Algorithms, 2nd ed., section 3.3), which also holds where operations are fused.
@@ -102,7 +103,7 @@ class _Known:
         if isinstance(node, Sum):
             return _widened(self.sums, node.dtype), self.error
         if isinstance(node, Operand):
-            return _widened(np.asarray(self.operands[node.name]), node.dtype), np.float64(0)
+            return _widened(np.asarray(self.operands[node.label]), node.dtype), np.float64(0)
         if isinstance(node, Constant):
             return _widened(np.asarray(node.value).astype(node.dtype), node.dtype), np.float64(0)
         assert isinstance(node, Apply)

@@ -7,7 +7,7 @@ it is taken apart and never run.
 from __future__ import annotations
 
 import ast
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, NoReturn
 
@@ -29,7 +29,7 @@ from anatune.workload.nodes import (
 
 __all__ = [
     "OUT", "SUM", "Apply", "Constant", "Expression", "Operand", "Sum", "constant", "parse",
-    "parse_arrays",
+    "parse_arrays", "parse_step",
 ]  # fmt: skip
 
 JOINED = {
@@ -57,6 +57,9 @@ SIGNS = {ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.Div: "div"}
 MAX_TEXT = 10_000
 """Characters; Python's parser refuses no text for its length, it ends the process."""
 
+MAX_OFFSET = 64
+"""Rows or columns that an operand may be read away from its place, either way."""
+
 MAX_NAME = 32
 """Characters of an operand's name."""
 
@@ -77,7 +80,8 @@ class Dialect:
     """What names and subscripts mean where a text is read.
 
     ``bare`` are the axes of an operand without subscripts, ``scalar`` is the subscript of one that
-    is a single number; ``of_sum``: there is a sum ``c``, and it must be used.
+    is a single number; ``of_sum``: there is a sum ``c``, and it must be used. ``offsets``: places
+    may be moved, as in [m-1, n+2]; ``rank`` 1: arrays have one axis, along which [n] runs.
     """
 
     field: str
@@ -87,18 +91,28 @@ class Dialect:
     reserved: frozenset[str]
     subscripts: str
     example: str
+    without: str = ""  # why a text without c is refused
+    offsets: bool = False
+    rank: int = 2
 
 
 EPILOGUE = Dialect(
     field="epilogue", bare=(), scalar=False, of_sum=True, reserved=RESERVED,
     subscripts="subscripts are [n], [m] and [m, n]",
     example="of c such as 'max(c + bias[n], 0)'",
+    without="the sum c is not in it; names that may be joined by +: " + ", ".join(sorted(JOINED)),
 )  # fmt: skip
 ARRAYS = Dialect(
     field="expression", bare=("m", "n"), scalar=True, of_sum=False,
     reserved=frozenset({OUT, "m", "n", "nan", "inf", *CALLS}),
-    subscripts="subscripts are [n], [m], [m, n], and [0] for a single number",
-    example="of arrays such as 'x + bias[n]'",
+    subscripts="subscripts are [n], [m], [m, n], and [0] for a single number; with whole numbers "
+    "added to m and n, as in [m-1, n+2]",
+    example="of arrays such as 'x + bias[n]'", offsets=True,
+)  # fmt: skip
+STEP = replace(
+    ARRAYS, field="step", of_sum=True, reserved=ARRAYS.reserved | {SUM_NAME},
+    example="of c and arrays such as 'c * a + x'",
+    without="c, what the step before has left, is not in it",
 )  # fmt: skip
 
 FLOAT64_MAX = (2 - 2**-52) * 2.0**1023
@@ -127,22 +141,44 @@ def parse(text: Any, accumulator: str, output: str) -> Expression:
     return parsed
 
 
-def parse_arrays(text: Any, dtype: str) -> Expression:
+def parse_arrays(text: Any, dtype: str, rank: int = 2) -> Expression:
     """The expression of arrays alone that ``text`` says, for example ``relu(x + bias[n])``.
 
     A bare name is an array with an element for each of the result's; ``bias[n]`` runs along
-    columns, ``row[m]`` along rows, and ``scale[0]`` is a single number. All are stored as ``dtype``
-    unless they state another, as ``x.int8`` does.
+    columns, ``row[m]`` along rows, and ``scale[0]`` is a single number; ``x[m-1, n+2]`` is a
+    neighbour. With ``rank`` 1, ``x[n]`` is ``x``. All are stored as ``dtype`` unless they state
+    another, as ``x.int8`` does.
 
     Raises:
         WorkloadError: the part that is not understood, and what is possible there.
     """
+    return _of_arrays(text, accumulator_of(dtype, dtype), dtype, replace(ARRAYS, rank=rank))
+
+
+def parse_step(text: Any, dtype: str, rank: int = 2) -> Expression:
+    """The step of a recurrence that ``text`` says, for example ``c * a + x``.
+
+    ``c`` is what the step before has left; all else is as `parse_arrays` takes it. ``c`` has the
+    type in which the step is computed.
+
+    Raises:
+        WorkloadError: the part that is not understood, and what is possible there.
+    """
+    carried, dialect = accumulator_of(dtype, dtype), replace(STEP, rank=rank)
+    step = _of_arrays(text, carried, dtype, dialect)
+    while step.computed != carried:  # only ever to a wider type, of three
+        carried = step.computed
+        step = _of_arrays(text, carried, dtype, dialect)
+    return step
+
+
+def _of_arrays(text: Any, accumulator: str, dtype: str, dialect: Dialect) -> Expression:
     if not isinstance(text, str) or len(text) > MAX_TEXT:
         why = f"a text of up to {MAX_TEXT} characters"
-        raise WorkloadError(f"expression = {_short(repr(text))}: {why}")
-    parsed = _Reader(text, accumulator_of(dtype, dtype), dtype, ARRAYS).read(text)
+        raise WorkloadError(f"{dialect.field} = {_short(repr(text))}: {why}")
+    parsed = _Reader(text, accumulator, dtype, dialect).read(text)
     if not parsed.operands:
-        raise WorkloadError(f"expression = {_short(text)!r}: names no array")
+        raise WorkloadError(f"{dialect.field} = {_short(text)!r}: names no array")
     return parsed
 
 
@@ -168,8 +204,7 @@ class _Reader:
             self.refuse(f"{why}; an expression {self.dialect.example}")
         read = self.checked(self.typed(self.node(tree), self.accumulator))
         if self.dialect.of_sum and not _has_sum(read):
-            known = ", ".join(sorted(JOINED))
-            self.refuse(f"the sum c is not in it; names that may be joined by +: {known}")
+            self.refuse(self.dialect.without)
         return read
 
     def checked(self, expression: Expression) -> Expression:
@@ -235,9 +270,11 @@ class _Reader:
     def operand(self, tree: ast.expr) -> Operand:
         stem: ast.expr = tree
         axes = self.dialect.bare
+        offsets: tuple[int, ...] = ()
         if isinstance(tree, ast.Subscript):
-            stem, axes = tree.value, self.axes(tree)
-        of_arrays = len(axes) == 2 or not self.dialect.of_sum
+            stem = tree.value
+            axes, offsets = self.subscripts(tree)
+        of_arrays = len(axes) == 2 or bool(self.dialect.bare)
         usual = self.output if of_arrays else self.accumulator
         dtype = usual
         if isinstance(stem, ast.Attribute):
@@ -251,16 +288,42 @@ class _Reader:
         if name in reserved or not name.isascii() or len(name) > MAX_NAME:
             taken = f"up to {MAX_NAME} ASCII letters, not {', '.join(sorted(reserved))}"
             self.refuse(f"{_short(name)} cannot name an operand: {taken}")
-        return Operand(name=name, axes=axes, dtype=dtype, usual=dtype == usual)
+        return Operand(
+            name=name, axes=axes, dtype=dtype, usual=dtype == usual, offsets=offsets,
+            scalar="[0]" if self.dialect.scalar else "",
+        )  # fmt: skip
 
-    def axes(self, tree: ast.Subscript) -> tuple[str, ...]:
+    def subscripts(self, tree: ast.Subscript) -> tuple[tuple[str, ...], tuple[int, ...]]:
+        """The axes along which an operand lies, and its offsets along them if it has any."""
+        text = _short(ast.unparse(tree))
         parts = tree.slice.elts if isinstance(tree.slice, ast.Tuple) else [tree.slice]
         if self.dialect.scalar and [ast.unparse(part) for part in parts] == ["0"]:
-            return ()
-        axes = tuple(part.id if isinstance(part, ast.Name) else "" for part in parts)
+            return (), ()
+        places = [self.place(part) for part in parts]
+        axes, offsets = tuple(axis for axis, _ in places), tuple(by for _, by in places)
         if axes not in AXES:
-            self.refuse(f"{_short(ast.unparse(tree))}: {self.dialect.subscripts}")
-        return axes
+            self.refuse(f"{text}: {self.dialect.subscripts}")
+        if any(abs(by) > MAX_OFFSET for by in offsets):
+            self.refuse(f"{text}: offsets go from -{MAX_OFFSET} to {MAX_OFFSET}")
+        if self.dialect.rank == 1:
+            if any(by for axis, by in places if axis == "m"):
+                self.refuse(f"{text}: these arrays have one axis, n")
+            if "n" in axes:
+                axes, offsets = AXES[-1], (0, offsets[-1])
+        return axes, offsets if any(offsets) else ()
+
+    def place(self, tree: ast.expr) -> tuple[str, int]:
+        """A subscript's axis, "" if it is not understood, and what is added to it."""
+        if isinstance(tree, ast.Name):
+            return tree.id, 0
+        if not (self.dialect.offsets and isinstance(tree, ast.BinOp)):
+            return "", 0
+        axis, sign, by = tree.left, type(tree.op), tree.right
+        whole = isinstance(by, ast.Constant) and type(by.value) is int
+        if not (isinstance(axis, ast.Name) and sign in (ast.Add, ast.Sub) and whole):
+            return "", 0
+        assert isinstance(by, ast.Constant) and isinstance(by.value, int)
+        return axis.id, by.value if sign is ast.Add else -by.value
 
     def refuse(self, why: str) -> NoReturn:
         raise WorkloadError(f"{self.dialect.field} = {_short(self.text)!r}: {why}")

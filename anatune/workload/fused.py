@@ -67,7 +67,7 @@ class Fused:
 def require_fusable(member: Any, where: str) -> None:
     """Raises WorkloadError, that begins with ``where``, for what cannot be computed with others."""
     named = type(member).__name__
-    why = f"{where}: {named}: use matmul, elementwise, reduce or softmax"
+    why = f"{where}: {named}: use matmul, elementwise, stencil, reduce, scan or softmax"
     require(isinstance(member, (Matmul, Map)), why, WorkloadError)
     dims = member.dims if isinstance(member, Matmul) else ()
     why = f"{where}: {member}: numbers for extents are needed here; take workload.at(...)"

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from anatune.errors import WorkloadError, require
+from anatune.workload.expression import OUT
 from anatune.workload.fused import Fused, Workload, require_fusable
 from anatune.workload.matmul import Matmul
 from anatune.workload.tensor import Tensor
@@ -45,9 +46,9 @@ class Step:
 class Group:
     """Steps in an order in which each comes after those whose results it reads.
 
-    An operand sees the memory of the result that it reads: data types and the numbers of elements
-    are equal, shapes may differ, as those of [batch, m, n] and [batch * m, n] do. ``outputs`` are
-    the results that a call returns; the others exist only on the way.
+    An operand sees the memory of the result that it reads: data types and the places that elements
+    take are equal; shapes and strides may differ, as those of [batch, m, n] and [batch * m, n] do.
+    ``outputs`` are the results that a call returns; the others exist only on the way.
     """
 
     steps: tuple[Step, ...]
@@ -68,6 +69,7 @@ class Group:
             self._check_sources(step, made, inputs, names)
             made[step.name] = step
         for name in self.outputs:
+            _check_name(name, "one of the outputs")
             why = f"outputs: {name!r}: no such step; there are {', '.join(names)}"
             require(name in made, why, WorkloadError)
         require(self.outputs, "outputs: none; name the steps whose results are wanted",
@@ -84,24 +86,27 @@ class Group:
         names: Sequence[str],
     ) -> None:
         operands = step.workload.operands
+        stated = [operand for operand, _ in step.sources]
+        why = f"{step.name}: sources of {', '.join(stated)}: of {', '.join(operands)} in this order"
+        require(stated == list(operands), why, WorkloadError)
         for operand, name in step.sources:
-            why = f"{step.name}: {operand}: no operand; there are {', '.join(operands)}"
-            require(operand in operands, why, WorkloadError)
             _check_name(name, f"{step.name}: source of {operand}")
             tensor = operands[operand]
             if name in made:
                 given, whose = made[name].workload.output, f"the result of {name}"
             else:
+                why = f"{step.name}: {operand} = {name}: its own result; name another source"
+                require(name != step.name, why, WorkloadError)
                 why = f"{step.name}: {operand} = {name}: comes later; put {name} before it"
                 require(name not in names, why, WorkloadError)
+                why = f"{step.name}: {operand} = {name}: calls name their results so; take another"
+                require(name != OUT, why, WorkloadError)
                 first, theirs = inputs.setdefault(name, (step, operand))
                 given = first.workload.operands[theirs]
                 whose = f"{name} as {theirs} of {first.name}"
-            fits = (given.dtype, given.elements, given.span) == (
-                tensor.dtype, tensor.elements, tensor.span)
             why = f"{step.name}: {operand} = {name}: {_shown(tensor)} is read, {whose} is " \
                 f"{_shown(given)}"
-            require(fits, why, WorkloadError)
+            require(_memory(given) == _memory(tensor), why, WorkloadError)
 
     @cached_property
     def by_name(self) -> dict[str, Step]:
@@ -182,16 +187,23 @@ def group(
         require_fusable(workload, f"group: {name}")
         why = f"{name}: sources = {stated!r}: a dict of names by operand"
         require(isinstance(stated, Mapping), why, WorkloadError)
-        for operand in stated:
+        for operand, source in stated.items():
             why = f"{name}: {operand}: no operand; there are {', '.join(workload.operands)}"
             require(operand in workload.operands, why, WorkloadError)
+            why = f"{name}: {operand} = {source!r}: the name of a step or of an input"
+            require(isinstance(source, str), why, WorkloadError)
+        for own in (f"{name}_{op}" for op in workload.operands if op not in stated):
+            why = f"{name}: its input {own} would be called as a step is; say where it comes from"
+            require(own not in steps, why, WorkloadError)
         sources = tuple((op, stated.get(op, f"{name}_{op}")) for op in workload.operands)
         made.append(Step(name, workload, sources))
     if outputs is None:
         read = {source for step in made for _, source in step.sources}
         outputs = [step.name for step in made if step.name not in read]
-    named = (outputs,) if isinstance(outputs, str) else tuple(outputs)
-    return Group(tuple(made), named)
+    named = (outputs,) if isinstance(outputs, str) else outputs
+    require(isinstance(named, (tuple, list)), f"outputs = {outputs!r}: names of steps",
+            WorkloadError)
+    return Group(tuple(made), tuple(named))
 
 
 def chain(workloads: Sequence[Any]) -> Group:
@@ -218,7 +230,7 @@ def fused(workloads: Sequence[Any], *, same_a: bool = False) -> Fused | Group:
     """Independent workloads as one, computed by one call: ``c1, c2 = result(a1, b1, a2, b2)``.
 
     Args:
-        workloads: what `matmul`, `elementwise`, `reduce` and `softmax` return.
+        workloads: what `matmul`, `elementwise`, `stencil`, `reduce`, `scan` and `softmax` return.
         same_a: they are matrix products of one A: query, key and value; reduce and downsample. A
             call then takes it once, first: ``q, k, v = result(x, wq, wk, wv)``. They are a `Group`
             whose steps, ``out0``, ``out1`` and so on, read the input ``a``.
@@ -248,6 +260,19 @@ def _check_name(name: Any, what: str) -> None:
     fine = isinstance(name, str) and name.isidentifier() and name.isascii()
     why = f"{name!r}: {what} is made of ASCII letters, digits and _"
     require(fine, why, WorkloadError)
+
+
+def _memory(tensor: Tensor) -> tuple[Any, ...]:
+    """What arrays share that may lie in one memory: the type, and which places they take. These
+    are told as (step, extent), smallest step first, one where the next continues the last."""
+    places = [(1, 1)]
+    for step, extent in sorted(zip(tensor.strides, tensor.shape)):
+        last, count = places[-1]
+        if step == last * count:
+            places[-1] = (last, count * extent)
+        elif extent > 1:
+            places.append((step, extent))
+    return tensor.dtype, places
 
 
 def _shown(tensor: Tensor) -> str:

@@ -9,16 +9,18 @@ from typing import Any
 
 from anatune.errors import ProfileError, WorkloadError, require
 from anatune.hwprofile.strict_yaml import MAX_BYTES, parse
+from anatune.workload.arrays import elementwise, reduce, scan, softmax, stencil
 from anatune.workload.fused import Fused
 from anatune.workload.group import Group, chain, fused, group
-from anatune.workload.maps import elementwise, reduce, softmax
 from anatune.workload.matmul import Matmul, matmul
 
 KINDS: dict[str, Callable[..., Any]] = {
     "matmul": matmul,
     "elementwise": elementwise,
     "reduce": reduce,
+    "scan": scan,
     "softmax": softmax,
+    "stencil": stencil,
 }
 """What a workload of a file may be; its fields are the arguments of the function."""
 

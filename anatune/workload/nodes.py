@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, reduce
 
 from anatune.errors import WorkloadError, require
@@ -61,18 +61,23 @@ class Expression:
         return ()
 
     @cached_property
+    def reads(self) -> tuple[Operand, ...]:
+        """Operands at each offset where they are read, in the order in which they are named."""
+        return tuple(dict.fromkeys(read for part in self.parts for read in part.reads))
+
+    @cached_property
     def operands(self) -> tuple[Operand, ...]:
-        """The arrays and scalars besides C that it reads, in the order in which they are named.
+        """The arrays and scalars besides C that it reads, without offsets, as first named.
 
         Raises:
             WorkloadError: one name, two types or shapes.
         """
         found: dict[str, Operand] = {}
-        for part in self.parts:
-            for operand in part.operands:
-                first = found.setdefault(operand.name, operand)
-                why = f"epilogue: {first} and {operand}: one name stands for one operand"
-                require(first == operand, why, WorkloadError)
+        for read in self.reads:
+            operand = read.home
+            first = found.setdefault(operand.name, operand)
+            why = f"epilogue: {first} and {operand}: one name stands for one operand"
+            require(first == operand, why, WorkloadError)
         return tuple(found.values())
 
     @cached_property
@@ -132,21 +137,43 @@ class Constant(Expression):
 
 @dataclass(frozen=True, kw_only=True)
 class Operand(Expression):
-    """An array along ``axes`` of C: ("n",), ("m",), ("m", "n"), or () for a scalar."""
+    """An array along ``axes`` of C: ("n",), ("m",), ("m", "n"), or () for a scalar.
+
+    ``offsets``, one for each axis, are added to the place that is read; none where all are 0.
+    """
 
     name: str
     axes: tuple[str, ...]
     dtype: str
     usual: bool = field(default=False, compare=False)  # the dtype goes without saying
+    scalar: str = field(default="", compare=False)  # how a single number is subscripted
+    offsets: tuple[int, ...] = ()
 
     @cached_property
-    def operands(self) -> tuple[Operand, ...]:
+    def reads(self) -> tuple[Operand, ...]:
         return (self,)
+
+    @property
+    def home(self) -> Operand:
+        """The operand itself, wherever it is read."""
+        return replace(self, offsets=()) if self.offsets else self
+
+    @property
+    def label(self) -> str:
+        """The name, with subscripts where it is read at an offset: one for each of `reads`."""
+        return f"{self.name}{self._subscripts()}" if self.offsets else self.name
+
+    def offset(self, axis: str) -> int:
+        """What is added along ``axis``, which it may lack."""
+        return self.offsets[self.axes.index(axis)] if self.offsets and axis in self.axes else 0
+
+    def _subscripts(self) -> str:
+        places = (f"{d}{self.offset(d):+}" if self.offset(d) else d for d in self.axes)
+        return f"[{', '.join(places)}]" if self.axes else self.scalar
 
     def __str__(self) -> str:
         stated = "" if self.usual else f".{self.dtype}"
-        axes = f"[{', '.join(self.axes)}]" if self.axes else ""
-        return f"{self.name}{stated}{axes}"
+        return f"{self.name}{stated}{self._subscripts()}"
 
 
 @dataclass(frozen=True, kw_only=True)
