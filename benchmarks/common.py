@@ -65,6 +65,14 @@ def keep_probed_hosts(folder: Path) -> None:
         os.symlink(hosts, folder / "hosts")
 
 
+def workers_look_here() -> None:
+    """Workers look for modules where Python does by default; those of the benchmarks are here."""
+    here = str(Path(__file__).resolve().parent)
+    known = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    if here not in known:
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (*known, here)))
+
+
 @dataclass(frozen=True)
 class Product:
     """One line of a list: C[m, n] = A[m, k] B[k, n], ``count`` times in one run of its network."""

@@ -196,7 +196,7 @@ class _Field:
         self._stack = stack
         self._kernels = Kernels()
         self._family = self._path(plan)
-        _show_workers_this_folder()
+        common.workers_look_here()
         self._ours = self._worker("dynamic_served:OurMembers")
         self._rivals: list[_Rival] = []
         self._loops: _Rival | None = None
@@ -312,11 +312,3 @@ class _Field:
 
     def _worker(self, factory: str, *arguments: Any) -> Worker:
         return self._stack.enter_context(Worker(factory, arguments, self._case.threads))
-
-
-def _show_workers_this_folder() -> None:
-    """Workers look for modules where Python does by default, and `dynamic_served` is here."""
-    here = str(Path(__file__).resolve().parent)
-    known = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    if here not in known:
-        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (*known, here)))

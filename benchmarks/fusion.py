@@ -1,229 +1,108 @@
 """Independent operators in one parallel region, beside one region each; and what the model decides.
 
-Two experiments of "Co-optimized kernel generation" (CMU 15-745, 2021) come first, M from 1 to 10:
-two additions of M x N, and an addition of M x N beside sigmoid(exp(x)) of M x N^2. Theirs had rows
-of 10^8 elements on 4 cores, which is memory's speed. Sizes are scaled here, so that operands stay
-in the caches: N = 65536 for the first, N = 1000 for the second. The rest are operators of networks
-that do not depend on each other: all ways are timed, and the model's pick is compared with the
-fastest.
+The experiments of "Co-optimized kernel generation" (CMU 15-745, 2021) come first, M from 1 to 10:
+two additions of M x N, an addition and a product of M x N element by element, and an addition of
+M x N beside sigmoid(exp(x)) of M x N^2. Theirs had rows of 10^8 elements on 4 cores, which is
+memory's speed. Sizes are scaled here, so that operands stay in the caches: N = 65536 for the first
+two, N = 1000 for the third. The rest are operators of networks that do not depend on each other:
+all ways are timed, and the model's pick is compared with the fastest.
 
 Ways take turns, and each one's fastest turn counts: whatever else runs can only slow it down.
 
-    python benchmarks/fusion.py                 # minutes
-    python benchmarks/fusion.py --quick         # M of 1, 2 and 5, no networks
+    python benchmarks/fusion.py --plot fusion.png                   # minutes
+    python benchmarks/fusion.py --json fusion.jsonl --resume
+    python benchmarks/fusion.py --rows "unbalanced;networks" --threads 2
 """
 
 from __future__ import annotations
 
-import math
-import statistics
-import tempfile
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import click
 import common
+from fusion_groups import BALANCED_N, ROWS, THEIRS, UNBALANCED_N, experiment, networks
+from fusion_rows import UNFUSED, Case, Log, Row, chosen
+from fusion_targets import draw, show, verdicts
+from fusion_turns import ROUNDS, measure_all, timed
+from fusion_ways import FUSED, ways_of
+from targets import show_verdicts
 
 import anatune as at
-from anatune.codegen.build import build
-from anatune.codegen.link import write_loadable
-from anatune.measure.alone import alone
-from anatune.measure.nursery import Nursery
-from anatune.model.fusion import options
-from anatune.plan import GemmPlan
-from anatune.plan.fusion import Decision, FusionPlan, Member, Piece
-from anatune.plan.fusion import alone as for_one
-from anatune.units import TIME
+from anatune.errors import AnatuneError
+from anatune.hwprofile.profile import Profile
+from anatune.workload.fused import Fused
+from anatune.workload.group import Group
 
-THEIRS = {
-    "balanced": (1.36, 0.95, 1.11, 0.98, 1.03, 0.98, 1.02, 0.94, 1.02, 0.99),
-    "unbalanced": (1.00, 0.45, None, 0.47, None, 0.46, None, 0.51, None, 0.50),
-}
-"""Unfused time over fused time for M from 1 to 10, read off the report's charts and table."""
-
-BALANCED_N, UNBALANCED_N = 65_536, 1000
-
-ROUNDS = 15
-PATIENCE_S = 300.0
-WITHIN = 1.02
-"""A pick that takes at most this many times the fastest way's time counts as right."""
+NETWORKS = "networks"
 
 
-def balanced(m: int) -> list[Any]:
-    return [at.elementwise("x + y", (m, BALANCED_N))] * 2
-
-
-def unbalanced(m: int) -> list[Any]:
-    n = UNBALANCED_N
-    return [at.elementwise("x + y", (m, n)), at.elementwise("sigmoid(exp(x))", (m, n * n))]
-
-
-def _products(m: int, k: int, *widths: int, **of: Any) -> list[Any]:
-    return [at.matmul(m, n, k, **of) for n in widths]
-
-
-def networks() -> dict[str, at.Fused]:
-    """Groups of independent operators by name."""
-    add, gelu = at.elementwise("x + y", (128, 768)), at.elementwise("gelu(x + b[n])", (128, 3072))
-    together = {
-        "inception 3a, 1x1 branches": (_products(784, 192, 64, 96, 16), True),
-        "inception 3b, 1x1 branches": (_products(784, 256, 128, 128, 32), True),
-        "inception 4a, 1x1 branches": (_products(196, 480, 192, 96, 16), True),
-        "inception 5a, 1x1 branches": (_products(49, 832, 256, 160, 32), True),
-        "query, key, value of BERT, 128 tokens": (_products(128, 768, 768, 768, 768), True),
-        "query, key, value of BERT, 16 tokens": (_products(16, 768, 768, 768, 768), True),
-        "query, key, value, grouped, 32 tokens": (_products(32, 1024, 1024, 256, 256), True),
-        "reduce and downsample, stage 1": (_products(3136, 64, 64, 256), True),
-        "reduce and downsample, stage 2": (
-            [at.matmul(3136, 128, 256), at.matmul(784, 512, 256)], False),
-        "reduce and downsample, stage 4": (
-            [at.matmul(196, 512, 1024), at.matmul(49, 2048, 1024)], False),
-        "means and sums of rows": (
-            [at.reduce("mean", (128, 768)), at.reduce("sum", (128, 768), "x * x")], False),
-        "mean of channels beside a small product": (
-            [at.reduce("mean", (49, 2048), axis=0), at.matmul(1, 1000, 512)], False),
-        "small sums": ([at.reduce("sum", (64, 64)), at.reduce("max", (64, 64), axis=0)], False),
-        "addition beside a product": ([add, at.matmul(128, 768, 768)], False),
-        "gelu beside a product": ([gelu, at.matmul(128, 768, 768)], False),
-        "softmax beside a product": ([at.softmax(1536, 128), at.matmul(128, 768, 768)], False),
-        "softmax beside gelu": ([at.softmax(1536, 128), gelu], False),
-        "relu of three branches": (
-            [at.elementwise("relu(x + b[n])", (196, n)) for n in (192, 208, 48)], False),
-        "two small products": ([at.matmul(49, 64, 128), at.matmul(49, 48, 96)], False),
-        "int8 beside float32": ([at.matmul(64, 256, 256, dtype="int8"), at.matmul(64, 128, 256)],
-                                False),
+def every_case(threads: list[int]) -> dict[Case, Fused | Group]:
+    """Experiments on any number of threads; groups of networks where there is a choice."""
+    found = {
+        Case(kind, f"M={m}", count): experiment(kind, m)
+        for kind in THEIRS for count in threads for m in ROWS
     }  # fmt: skip
-    return {name: at.fused(group, same_a=same) for name, (group, same) in together.items()}
-
-
-def ways_of(profile: Any, workload: Any, threads: int) -> dict[Decision, FusionPlan]:
-    """A plan for each decision, the model's pick first; on one thread all are one piece each."""
-    found = {plan.decision: plan for plan, _ in options(profile, workload, threads)}
-    if Decision.FUSED not in found:
-        members = tuple(_for_one(member) for member in found[Decision.ONE_BY_ONE].members)
-        share = tuple(Piece(member=k, start=0, stop=m.units) for k, m in enumerate(members))
-        found[Decision.FUSED] = FusionPlan(
-            workload=workload, decision=Decision.FUSED, members=members, shares=(share,)
-        )
+    for count in threads:
+        if count > 1:
+            for name, workload in networks().items():
+                found[Case(NETWORKS, name, count)] = workload
     return found
 
 
-def _for_one(member: Member) -> Member:
-    if isinstance(member.plan, GemmPlan):
-        return replace(member, plan=for_one(member.plan, member.along))
-    return member
+def measure(
+    profile: Profile, case: Case, workload: Fused | Group, run: str, rounds: int
+) -> Row:
+    """An experiment fused and unfused, a group of a network by all ways."""
+    row = Row(case, run)
+    try:
+        ways = ways_of(profile, workload, case.threads)
+        plans, pick = ways.plans, ways.pick
+        if case.kind != NETWORKS:
+            plans, pick = {way: plans[way] for way in (FUSED, UNFUSED)}, FUSED
+        row.expect(plans, ways.predicted_s, pick)
+        row.samples_s = timed(workload, plans, case.threads, rounds)
+    except AnatuneError as error:
+        row.note = common.in_one_line(error)
+    return row
 
 
-def timed(workload: Any, plans: dict[Decision, FusionPlan], threads: int) -> dict[Decision, Any]:
-    """Seconds of each turn, by way; the ways take turns."""
-    samples: dict[Decision, list[float]] = {decision: [] for decision in plans}
-    bench = Nursery("anatune.measure.group_bench:GroupBench", (workload,), threads)
-    with tempfile.TemporaryDirectory() as folder, bench as nursery, nursery.cell() as cell:
-        stems = {d: Path(folder) / d.value for d in plans}
-        paths = {d: write_loadable(build(p).executable, stems[d]) for d, p in plans.items()}
-        for decision, path in paths.items():
-            wrong = cell.call("check", (path, None), timeout_s=PATIENCE_S)
-            assert not wrong, f"{workload}, {decision.value}: {wrong}"
-        with alone():
-            calls = {
-                d: cell.call("calibrate", (path, None), common.BATCH_S / 4, timeout_s=PATIENCE_S)
-                for d, path in paths.items()
-            }
-            for turn in range(ROUNDS):
-                order = list(paths) if turn % 2 else list(reversed(paths))
-                for d in order:
-                    kernel = paths[d], None
-                    seconds = cell.call("sample", kernel, calls[d], timeout_s=PATIENCE_S)
-                    samples[d].append(seconds)
-    return samples
-
-
-def gain(samples: dict[Decision, list[float]], of: Decision, over: Decision) -> float:
-    """How many times faster one way is than another."""
-    return min(samples[over]) / min(samples[of])
-
-
-def experiment(profile: Any, name: str, rows: Sequence[int], threads: int) -> list[dict[str, Any]]:
-    found = []
-    for m in rows:
-        workload = at.fused({"balanced": balanced, "unbalanced": unbalanced}[name](m))
-        plans = ways_of(profile, workload, threads)
-        plans = {d: plans[d] for d in (Decision.FUSED, Decision.ONE_BY_ONE)}
-        samples = timed(workload, plans, threads)
-        found.append({
-            "experiment": name, "m": m, "threads": threads,
-            "fused_s": min(samples[Decision.FUSED]),
-            "unfused_s": min(samples[Decision.ONE_BY_ONE]),
-            "gain": gain(samples, Decision.FUSED, Decision.ONE_BY_ONE),
-            "theirs": THEIRS[name][m - 1],
-        })  # fmt: skip
-    return found
-
-
-def decisions(profile: Any, threads: int) -> list[dict[str, Any]]:
-    """Each group by all ways: the model's pick, the fastest, and what the pick gains."""
-    found = []
-    for name, workload in networks().items():
-        plans = ways_of(profile, workload, threads)
-        samples = timed(workload, plans, threads)
-        seconds = {d: min(times) for d, times in samples.items()}
-        pick, fastest = next(iter(plans)), min(seconds, key=lambda d: seconds[d])
-        found.append({
-            "group": name, "threads": threads, "pick": pick.value, "fastest": fastest.value,
-            "behind": gain(samples, fastest, pick),
-            "gain": gain(samples, pick, Decision.ONE_BY_ONE),
-            "seconds": {d.value: s for d, s in seconds.items()},
-        })  # fmt: skip
-    return found
-
-
-def show_experiment(found: list[dict[str, Any]]) -> None:
-    lines = [
-        (str(f["m"]), TIME.show(f["fused_s"]), TIME.show(f["unfused_s"]), f"{f['gain']:.2f}",
-         "" if f["theirs"] is None else f"{f['theirs']:.2f}")
-        for f in found
-    ]  # fmt: skip
-    title = f"{found[0]['experiment']}, {found[0]['threads']} thread(s)"
-    common.print_table(("M", "fused", "unfused", "gain", "theirs"), lines, title)
-
-
-def show_decisions(found: list[dict[str, Any]]) -> None:
-    lines = [
-        (f["group"], *(TIME.show(f["seconds"][d.value]) for d in Decision), f["pick"],
-         f"{f['behind']:.2f}", f"{f['gain']:.2f}")
-        for f in found
-    ]  # fmt: skip
-    header = ("group", *(d.value for d in Decision), "pick", "behind", "gain")
-    common.print_table(header, lines, f"{found[0]['threads']} threads")
-    right = sum(f["behind"] <= WITHIN for f in found)
-    mean = math.exp(statistics.mean(math.log(f["gain"]) for f in found))
-    click.echo(f"pick within {WITHIN - 1:.0%} of the fastest: {right} of {len(found)}; "
-               f"gain over one after the other, geometric mean: {mean:.3f}")
+def one_line(row: Row) -> str:
+    times = ", ".join(f"{way} {seconds * 1e6:.4g} us" for way, seconds in row.seconds.items())
+    return f"{times}; pick: {row.pick}"
 
 
 @click.command()
-@click.option("--quick", is_flag=True, help="M of 1, 2 and 5, and no networks.")
-@click.option("--json", "json_path", type=click.Path(), help="Write the times to a file.")
-def main(quick: bool, json_path: str | None) -> None:
-    """Fused against unfused, alternating, on one thread and on all."""
+@click.option("--rows", metavar="NAME;NAME", help='Kinds or names, such as "balanced;M=2".')
+@click.option("--threads", default="1,2", show_default=True, metavar="N,N",
+              help="Numbers of threads.")
+@click.option("--rounds", default=ROUNDS, show_default=True, type=click.IntRange(min=1),
+              help="Turns of each; the fastest counts.")
+@click.option("--json", "json_path", type=click.Path(path_type=Path),
+              help="Append every row with all samples to a file of JSON lines.")
+@click.option("--resume", is_flag=True, help="Skip the rows that the file has; judge all of them.")
+@click.option("--plot", type=click.Path(path_type=Path),
+              help="Draw the experiments beside the published figures; needs matplotlib.")
+def main(
+    rows: str | None, threads: str, rounds: int, json_path: Path | None, resume: bool,
+    plot: Path | None,
+) -> None:  # fmt: skip
+    """Fused against unfused, alternating; the model's decision against the fastest way."""
+    log = Log("fusion.py", json_path, resume)
+    every = every_case(common.thread_counts(threads))
     profile = at.load_profile("host")
     facts = common.machine_facts(profile)
     click.echo(common.facts_line(facts))
     click.echo(f"N = {BALANCED_N} (balanced) and {UNBALANCED_N} (unbalanced); theirs: 10^8")
-    rows = (1, 2, 5) if quick else range(1, 11)
-    counts = dict.fromkeys((1, profile.usable_threads))
-    found = []
-    for name in THEIRS:
-        for threads in counts:
-            found.append(experiment(profile, name, rows, threads))
-            show_experiment(found[-1])
-    groups: list[dict[str, Any]] = []
-    if not quick and profile.usable_threads > 1:
-        groups = decisions(profile, profile.usable_threads)
-        show_decisions(groups)
-    common.write_json(json_path, {"facts": facts, "experiments": found, "groups": groups})
+    wanted = log.missing(chosen(list(every), rows))
+    measure_all(
+        wanted, log, facts,
+        lambda case, run: measure(profile, case, every[case], run, rounds), one_line,
+    )  # fmt: skip
+    found = list(log.rows.values())
+    show(found)
+    show_verdicts(verdicts(found))
+    if plot is not None:
+        draw(found, plot)
 
 
 if __name__ == "__main__":
