@@ -175,6 +175,8 @@ class _Thread:
         order = self.plan.order
         if level == len(order.outer):
             self._tiles(item, spans).run()
+            if self.plan.finishes_blocks:
+                self._finish_block(item, spans)
             return
         dim = order.outer[level]
 
@@ -191,6 +193,11 @@ class _Thread:
         step = self.sizes.step(dim, spans[dim])
         with T.serial(0, spans[dim].blocks(step)) as number:
             inside(spans[dim].block(number, step))
+
+    def _finish_block(self, item: Any, spans: Mapping[str, Span]) -> None:
+        complete = spans["k"].stop == self.sizes.extent("k")
+        with T.If(complete), T.Then():  # one that always holds is gone when TVM has simplified
+            self._results(item).finish_block(spans["m"], spans["n"])
 
     def _tiles(self, item: Any, spans: Mapping[str, Span]) -> Tiles:
         return Tiles(

@@ -6,20 +6,23 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tvm import tirx
 from tvm.tirx.script import builder as T
 
 from anatune.codegen.convert import narrow, widen
 from anatune.codegen.elementwise import emit as emit_expression
 from anatune.codegen.sizes import Sizes
+from anatune.codegen.span import Span
 from anatune.codegen.vectors import Row, index
 from anatune.plan import GemmPlan
+from anatune.plan.gemm import LONG_EPILOGUE
 from anatune.workload.dtypes import accumulator_of
 from anatune.workload.expression import OUT, Operand
 
 
-LONG_EPILOGUE = 8
-"""Operations per vector from which an epilogue is a loop over rows: unrolled over a whole tile it
-would outgrow the L1 instruction cache, and take LLVM seconds."""
+AT_ONCE = 4
+"""Vectors of C that an epilogue of blocks works on at once: each waits for its own operations
+alone, four cycles each on current cores, which start two in a cycle."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +44,9 @@ class Results:
 
     @property
     def is_long(self) -> bool:
-        """Whether the epilogue is so long that its code should be there but once a tile."""
-        return self.plan.workload.expression.operations > LONG_EPILOGUE
+        """Whether tiles have an epilogue so long that its code should be there but once a tile."""
+        long = self.plan.workload.expression.operations > LONG_EPILOGUE
+        return long and not self.plan.finishes_blocks
 
     def c_at(self, i: Any, j: Any) -> tuple[Any, ...]:
         return (i, j) if self.sizes.one_product else (self.item, i, j)
@@ -83,7 +87,7 @@ class Results:
         if self.sizes.one_turn:
             emit(True, True)
             return
-        whole = self.plan.workload.stores_sums or self.plan.grid.depth > 1
+        whole = self.plan.c_takes_sums or self.plan.grid.depth > 1
 
         def by_last(is_first: bool) -> None:
             # A k that varies may come in one turn; one that does not is known to have several.
@@ -128,16 +132,59 @@ class Results:
             if w.n % lanes:
                 element(i, index(w.n - w.n % lanes), Row(w.n % lanes, lanes))
 
+    def finish_block(self, rows: Span, columns: Span) -> None:
+        """What becomes of a block of sums in C that are complete (`GemmPlan.finishes_blocks`)."""
+        lanes = self.plan.tile.lanes
+        whole = tirx.floordiv(columns.length, lanes)
+
+        def vectors(i: Any, j: Any, row: Row) -> None:
+            sums = [T.bind(self._load_c(row, i, j, u)) for u in range(row.vectors)]
+            done = [T.bind(self._result(row, i, j, u, value)) for u, value in enumerate(sums)]
+            for u, value in enumerate(done):
+                self._put(row, i, j, u, value)
+
+        with T.serial(0, rows.length) as number:
+            i = T.bind(rows.start + number)
+            with T.serial(0, tirx.floordiv(whole, AT_ONCE)) as chunk:
+                vectors(i, columns.start + chunk * (AT_ONCE * lanes), Row(AT_ONCE * lanes, lanes))
+            first = tirx.floordiv(whole, AT_ONCE) * AT_ONCE
+            with T.serial(0, whole - first) as vector:
+                vectors(i, columns.start + (first + vector) * lanes, Row(lanes, lanes))
+            self._last_of_row(columns, whole * lanes, lambda j, row: vectors(i, j, row))
+
+    def _last_of_row(
+        self, columns: Span, done: Any, body: Callable[[Any, Row], None]
+    ) -> None:
+        """``body`` for what is left of a row of a block, less than a vector; of numbers for
+        extents, only the last block can have that."""
+        lanes = self.plan.tile.lanes
+        if not self.sizes.is_fixed("n"):
+            rest = columns.length - done
+            with T.If(rest > 0), T.Then():
+                body(columns.start + done, Row(lanes, lanes, T.bind(rest)))
+            return
+        edge = self.plan.workload.n % lanes
+        if edge:
+            with T.If(columns.stop == self.plan.workload.n), T.Then():
+                body(columns.start + done, Row(edge, lanes))
+
     def _load_c(self, row: Row, i: Any, j: Any, u: int) -> Any:
         return row.load(self.buffers["c"], self.c_at(i, j), u)
 
     def _finish(self, row: Row, i: Any, j: Any, u: int, value: Any) -> None:
-        w = self.plan.workload
-        if not w.stores_sums:
-            operand = lambda op: self._operand(op, row, i, j, u)  # noqa: E731
-            value = emit_expression(w.expression, value, operand, row.lanes)
-            value = narrow(value, w.expression.dtype, str(w.out_dtype))
+        if not self.plan.c_takes_sums:
+            value = self._result(row, i, j, u, value)
+        self._put(row, i, j, u, value)
+
+    def _put(self, row: Row, i: Any, j: Any, u: int, value: Any) -> None:
         row.store(self.buffers["c"], self.c_at(i, j), u, value)
+
+    def _result(self, row: Row, i: Any, j: Any, u: int, value: Any) -> Any:
+        """What is stored, of complete sums."""
+        w = self.plan.workload
+        operand = lambda op: self._operand(op, row, i, j, u)  # noqa: E731
+        value = emit_expression(w.expression, value, operand, row.lanes)
+        return narrow(value, w.expression.dtype, str(w.out_dtype))
 
     def _operand(self, op: Operand, row: Row, i: Any, j: Any, u: int) -> Any:
         buffer = self.buffers["c" if op.name == OUT else op.name]

@@ -97,7 +97,7 @@ class Sizes:
     @property
     def keeps_sums_apart(self) -> bool:
         """Whether sums that are not complete lie beside C, which could not hold them."""
-        split = not self.one_turn and not self.plan.workload.stores_sums
+        split = not self.one_turn and not self.plan.c_takes_sums
         return split or self.plan.grid.depth > 1
 
     @property

@@ -212,6 +212,8 @@ def _epilogue_cycles(plan: GemmPlan, x: Extents, here: Machine) -> float:
     vectors = x.m * -(-x.n // plan.tile.lanes)
     narrowing = 0 if w.out_dtype == w.accumulator else 1
     work = vectors * (w.expression.operations + narrowing) / here.fma_per_cycle
+    if plan.finishes_blocks:
+        work += vectors * max(1 / here.loads, 1 / here.stores)
     arrays = [op for op in w.expression.operands if len(op.axes) == 2]
     size = sum(x.m * x.n * ELEMENT_BYTES[op.dtype] for op in arrays)
     return work + (size / here.rate_for(w.operand_bytes) if size else 0.0)
