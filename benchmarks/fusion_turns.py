@@ -103,6 +103,8 @@ def take_turns(
     players: Mapping[str, Turn], rounds: int, rest_s: float = 0.0, batch_s: float = BATCH_S
 ) -> Samples:
     """A sample of each in every round, after a pause in which others' idle threads go to sleep."""
+    for turn in players.values():
+        turn(1)  # pages that are touched for the first time would make a batch seem long
     calls = {way: calls_of_batch(turn, batch_s, False) for way, turn in players.items()}
     samples: Samples = {way: [] for way in players}
     for number in range(rounds):

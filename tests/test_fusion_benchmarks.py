@@ -177,7 +177,8 @@ def test_take_turns_goes_forth_and_back():
         return lambda calls: order.append(name) or 1.0
 
     samples = take_turns({name: turn(name) for name in "ab"}, 2)
-    assert order == list("ab" + "ba" + "ab")  # one call each to see how long it takes
+    first, calibrated = "ab", "ab"
+    assert order == list(first + calibrated + "ba" + "ab")
     assert samples == {"a": [1.0, 1.0], "b": [1.0, 1.0]}
 
 
