@@ -25,7 +25,8 @@ from anatune.measure.runner import LocalRunner, Runner
 from anatune.measure.tracker import Remote
 from anatune.model import candidates as model
 from anatune.plan import CodeTarget
-from anatune.primfunc import PrimFuncResult, is_tvm, recognise
+from anatune.primfunc import is_tvm, recognise
+from anatune.primfunc_result import PrimFuncResult
 from anatune.records import Effort, Journal, Kernels, Origin, Pass, ProfileId, open_store
 from anatune.records.record import COLD, WARM
 from anatune.search import Search

@@ -31,6 +31,12 @@ EPILOGUES = (
     "", "", "bias+relu", "c * 0.25", "c + r[m, n]", "c * row[m]", "tanh(c) + s", "c + x[m, n] + x2"
 )
 
+STENCILS = (
+    ("x[m-1, n] + x[m+1, n]", 2, 0), ("x[m, n+1] - x[m, n]", 0, 1), ("x[m+1, n] * 2", 0, 0),
+    ("x[m, n] + x[m+1, n-1] * y[m, n+1] + y[m, n] + bias[n+1]", 1, 1), ("x + y[m+1, n] - y", 0, 0),
+)  # fmt: skip
+"""With how many rows and columns more x has than the result."""
+
 FINISHES = ("", "c * 0.125", "sqrt(abs(c) + 1)", "c * w[m]")
 
 
@@ -85,7 +91,8 @@ def _grow(draft: Draft) -> None:
         _first(draft)
         return
     name = random.choice([*draft.made][-2:])
-    kinds = [_product, _product, _element, _element, _element, _fold, _softmax, _right_factor]
+    kinds = [_product, _product, _element, _element, _element, _fold, _softmax, _right_factor,
+             _heads, _stencil, _scan]  # fmt: skip
     random.choice(kinds)(draft, name, draft.made[name])
 
 
@@ -124,7 +131,20 @@ def _product(draft: Draft, name: str, tensor: Tensor) -> None:
         options["trans_a"] = False
     m, k = (k, rows // batch) if options["trans_a"] else (rows // batch, k)
     n = random.choice((k, random.randint(1, draft.most)))
+    if batch > 1 and random.random() < 0.3:
+        options |= {"ldc": batch * n, "stride_c": n}  # heads side by side
     draft.wire(at.matmul(m, n, k, dtype=tensor.dtype, batch=batch, **options), {"a": name})
+
+
+def _heads(draft: Draft, name: str, tensor: Tensor) -> None:
+    """Products of parts of the rows, which lie side by side."""
+    random = draft.random
+    rows, columns = _rows(tensor)
+    heads = random.choice([h for h in (1, 2, 3, 4, 5) if columns % h == 0])
+    n, k = random.randint(1, draft.most), columns // heads
+    laid = {"lda": columns, "stride_a": k, "ldc": heads * n, "stride_c": n} if heads > 1 else {}
+    w = at.matmul(rows, n, k, batch=heads, dtype=tensor.dtype, trans_b=True, **laid)
+    draft.wire(w, {"a": name})
 
 
 def _right_factor(draft: Draft, name: str, tensor: Tensor) -> None:
@@ -165,6 +185,22 @@ def _softmax(draft: Draft, name: str, tensor: Tensor) -> None:
     draft.wire(at.softmax(*_rows(tensor), text, dtype=tensor.dtype), {"x": name})
 
 
+def _stencil(draft: Draft, name: str, tensor: Tensor) -> None:
+    rows, columns = _rows(tensor)
+    text, down, right = draft.random.choice(STENCILS)
+    shape = (rows - down, columns - right)
+    draft.wire(at.stencil(text, shape, dtype=tensor.dtype), {"x": name})
+
+
+def _scan(draft: Draft, name: str, tensor: Tensor) -> None:
+    random = draft.random
+    step = random.choice(("sum", "max", "c * 0.5 + x", "c * 0.5 + x * a"))
+    finish = random.choice(("", "", "c * 0.25 + bias[n]", "c - r[m]"))
+    axis = random.choice((0, -1, -1))
+    w = at.scan(step, _rows(tensor), axis=axis, finish=finish, dtype=tensor.dtype)
+    draft.wire(w, {"x": name})
+
+
 def _epilogue(random: Random) -> str:
     return random.choice(EPILOGUES)
 
@@ -186,16 +222,28 @@ def drawn_by_name(group: Group, seed: int = 0) -> dict[str, np.ndarray]:
 def computed(group: Group, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Every result in float64, stored as its type wherever that is not float32 or wider."""
     made: dict[str, np.ndarray] = {}
+    memory = {name: laid_out(inputs[name], tensor) for name, tensor in group.inputs.items()}
     for step in group.steps:
         w = step.workload
-        operands = {
-            name: np.reshape((made | inputs)[source], w.operands[name].shape)
-            for name, source in step.sources
-        }
+        operands = {name: view(memory[source], w.operands[name]) for name, source in step.sources}
         value = reference(w, operands) if isinstance(w, Matmul) else map_reference(w, operands)
         wide = w.out_dtype in ("float32", "float64")
         made[step.name] = value if wide else stored_as(str(w.out_dtype), value)
+        memory[step.name] = laid_out(made[step.name], w.output)
     return made
+
+
+def laid_out(array: np.ndarray, tensor: Tensor) -> np.ndarray:
+    """Memory in which ``tensor`` is ``array``."""
+    memory = np.zeros(tensor.span, array.dtype)
+    view(memory, tensor)[...] = array.reshape(tensor.shape)
+    return memory
+
+
+def view(memory: np.ndarray, tensor: Tensor, offset: int = 0) -> np.ndarray:
+    """``tensor`` in ``memory``, so many elements behind its beginning."""
+    strides = [step * memory.itemsize for step in tensor.strides]
+    return np.lib.stride_tricks.as_strided(memory[offset:], tensor.shape, strides)
 
 
 def with_step(group: Group, name: str, workload: Any) -> Group:

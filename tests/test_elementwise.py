@@ -136,12 +136,21 @@ def test_expressions_stay_within_their_bound(here, data, accumulator):
     assert (np.abs(got[sure] - value[sure]) <= bound[sure]).all(), str(e)
 
 
-def test_integers_wrap_around(here):
-    code = expression_code("c * 3 + x[n] - 7", "int32", here)
-    sums = np.array([2**31 - 1, -(2**31), 2**30, 5, -5, 0, 1, 2**30 + 1], np.int32)
+WRAPPING = [
+    "c * 3 + x[n] - 7", "abs(c * c)", "relu(c * c)", "max(c + 1000000000, c)", "max(x[n] - c, 0)",
+    "min(-c, 0)", "abs(c) + 0 * x[n]", "max(x[n] * x[n] + c * c, -1)",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", WRAPPING)
+def test_integers_wrap_around(here, text):
+    """Also where a comparison would tell: a compiler takes it that int32 does not overflow."""
+    code = expression_code(text, "int32", here)
+    sums = np.array([2**31 - 1, -(2**31), 2**30, 50000, -5, 0, 1, 2**30 + 1], np.int32)
     x = np.full(LANES, 2**31 - 1, np.int32)
-    value, _ = evaluate(parse("c * 3 + x[n] - 7", "int32", "int32"), sums, {"x": x})
-    np.testing.assert_array_equal(code(sums, x), value)
+    e = parse(text, "int32", "int32")
+    value, _ = evaluate(e, sums, {"x": x})
+    np.testing.assert_array_equal(code(sums, *([x] if e.operands else [])), value)
 
 
 @pytest.mark.parametrize("text", ["relu(c)", "max(c, 0)", "min(1, c)", "clip(c, 0, 6)", "gelu(c)"])

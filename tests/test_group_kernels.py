@@ -96,6 +96,17 @@ CASES = {
         "y": (at.matmul(19, 10, 14, ldb=12, ldc=15), {"a": "h"}),
         "z": (at.matmul(19, 6, 10, lda=15), {"a": "y"}),
     }, None),
+    "scans and neighbours": ({
+        "h": at.matmul(36, 22, 9),
+        "s": (at.scan("sum", (36, 22), axis=-1), {"x": "h"}),
+        "d": (at.stencil("x[m, n+1] - x[m, n] + g[n]", (36, 21)), {"x": "s"}),
+        "y": (at.matmul(36, 7, 21), {"a": "d"}),
+    }, None),
+    "rows above and below": ({
+        "h": at.matmul(33, 18, 9, epilogue="bias"),
+        "e": (at.stencil("x[m-1, n] + x[m+1, n] - 2 * x[m, n]", (31, 18)), {"x": "h"}),
+        "y": (at.matmul(31, 12, 18), {"a": "e"}),
+    }, None),
     "bfloat16": ({
         "h": at.matmul(25, 24, 20, dtype="bfloat16", epilogue="bias+relu"),
         "y": (at.matmul(25, 17, 24, dtype="bfloat16", out_dtype="float32"), {"a": "h"}),
@@ -418,10 +429,10 @@ def test_names_of_inputs_are_free(here):
 TYPES = [("float32",)] * 3 + [("float32", "bfloat16"), ("int8",), ("float64", "float32")]
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(16))
 def test_any_steps_in_any_blocks(here, seed):
     random = Random(seed)
-    group = random_group(random, random.randint(2, 6), 30, random.choice(TYPES))
+    group = random_group(random, random.randint(2, 6), 24, random.choice(TYPES))
     plan = blocked(here, group, random, random.randint(1, 3))
     assert_right(plan)
     inputs = drawn_by_name(group, seed)

@@ -13,10 +13,12 @@ from group_samples import (
     blocked,
     computed,
     drawn_by_name,
+    laid_out,
     longest_blocks,
     plan_of,
     random_group,
     rows_stage,
+    view,
 )
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -121,11 +123,13 @@ REFUSED = {
     "steps: a dict of workloads by the name of their  results": lambda: at.group([P]),
     "chain: a list of workloads": lambda: at.chain([]),
     "chain: a list of  workloads": lambda: at.chain(P),
-    "chain: step1: str: use matmul, elementwise, reduce or softmax": lambda: at.chain([P, "P"]),
-    "group: p: int: use matmul, elementwise, reduce or softmax": lambda: at.group({"p": 3}),
-    "group: p: tuple: use matmul, elementwise, reduce or softmax":
+    "chain: step1: str: use matmul, elementwise, stencil, reduce, scan or softmax":
+        lambda: at.chain([P, "P"]),
+    "group: p: int: use matmul, elementwise, stencil, reduce, scan or softmax":
+        lambda: at.group({"p": 3}),
+    "group: p: tuple: use matmul, elementwise, stencil, reduce, scan or softmax":
         lambda: at.group({"p": (P, {}, {})}),
-    "group: p: Fused: use matmul, elementwise, reduce or softmax":
+    "group: p: Fused: use matmul, elementwise, stencil, reduce, scan or softmax":
         lambda: at.group({"p": at.fused([P])}),
     "group: p: matmul mx4x4 float32, m from 1 to 9: numbers for extents are needed here; take "
     "workload.at(...)": lambda: at.group({"p": product(at.Dim("m", 1, 9), 4, 4)}),
@@ -308,14 +312,9 @@ def blocks(steps, outputs=None, names=None):
     return Blocks(g, tuple(names or (step.name for step in g.steps)))
 
 
-def view(memory, tensor, offset=0):
-    strides = [step * memory.itemsize for step in tensor.strides]
-    return np.lib.stride_tricks.as_strided(memory[offset:], tensor.shape, strides)
-
-
 def by_blocks(b, rows, inputs):
     """What all blocks give by numpy: results on the way in memory of a block's size."""
-    memory = {name: np.array(array).reshape(-1) for name, array in inputs.items()}
+    memory = dict(inputs)
     memory |= {s.name: np.full(s.workload.output.span, np.nan) for s in b.steps}
     own = {owner: np.full(memory[owner].size, np.nan) for owner in b.owner.values()}
 
@@ -347,10 +346,12 @@ def test_blocks_make_the_whole(seed):
     assume(b is not None)
     inputs = drawn_by_name(group, seed)
     wanted = computed(group, inputs)
-    given = inputs | {s.name: wanted[s.name] for s in group.steps if s.name not in b.names}
+    tensors = group.inputs | {s.name: s.workload.output for s in group.steps}
+    memory = {name: laid_out(x, tensors[name]) for name, x in (inputs | wanted).items()}
+    given = {name: x for name, x in memory.items() if name not in b.names}
     for rows in {1, random.randint(1, b.rows_of_item), b.rows_of_item}:
         for name, found in by_blocks(b, rows, given).items():
-            np.testing.assert_allclose(found, wanted[name].reshape(-1), rtol=1e-12, atol=1e-12)
+            np.testing.assert_allclose(found, memory[name], rtol=1e-12, atol=1e-12)
 
 
 def test_items_and_their_blocks():
@@ -391,6 +392,9 @@ ELEMENTS = at.elementwise("x * 2", (3, 4))
          {"p": "p", "q": "q"}),
         ({"p": P, "q": (at.reduce("sum", (3, 4)), {"x": "p"}),
           "r": (at.elementwise("y[m] + x", (3, 4)), {"y": "q"})}, "r", {"p": "p", "q": "q"}),
+        # a scan reads rows again
+        ({"p": P, "q": (at.scan("sum", (3, 4), axis=-1), {"x": "p"}), "r": (ELEMENTS, {"x": "q"})},
+         "r", {"p": "p", "q": "q"}),
         # the result of a product is not written over its A
         ({"p": product(3, 4), "q": (product(3, 4, 4), {"a": "p"}), "r": (ELEMENTS, {"x": "q"})},
          "r", {"p": "p", "q": "q"}),

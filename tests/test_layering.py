@@ -26,7 +26,7 @@ RANK = {
     "compiled": 6.5,
     "machine": 7, "records": 7, "result": 7, "group_result": 7.2,
     "search": 7.5,
-    "family": 7.8, "primfunc": 7.9,
+    "family": 7.8, "primfunc": 7.9, "primfunc_result": 7.9,
     "api": 8, "external": 8, "partition": 8, "loops": 8, "kinds": 8, "tune": 8.1, "many": 8.2,
     "graph": 9, "report": 9, "cli": 9.5,
 }  # fmt: skip

@@ -25,7 +25,8 @@ from anatune.codegen.call import CheckedCall  # noqa: E402
 from anatune.codegen.group_call import GroupCall  # noqa: E402
 from anatune.errors import OperandError, WorkloadError  # noqa: E402
 from anatune.model import candidates, joint  # noqa: E402
-from anatune.primfunc import PrimFuncResult, recognise  # noqa: E402
+from anatune.primfunc import recognise  # noqa: E402
+from anatune.primfunc_result import PrimFuncResult  # noqa: E402
 from anatune.workload.maps import SOFTMAX, Map  # noqa: E402
 from anatune.workload.maps_reference import map_reference  # noqa: E402
 from anatune.workload.matmul import Matmul  # noqa: E402

@@ -6,6 +6,7 @@ import platform
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from anatune.hwprofile import load_profile
@@ -26,8 +27,8 @@ def test_the_examples_run(tmp_path, monkeypatch, capsys):
     if target is None:
         pytest.skip(f"no generic profile for {platform.machine()}")
     monkeypatch.chdir(tmp_path)
-    first, second, third, *_ = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert all('"host"' in example for example in (first, second, third))
+    first, second, heads, third, *_ = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert all('"host"' in example for example in (first, second, heads, third))
     names: dict = {}
     exec(first.replace('"host"', repr(target)), names)
     want = names["a"].astype("f8") @ names["b"].astype("f8")
@@ -35,6 +36,10 @@ def test_the_examples_run(tmp_path, monkeypatch, capsys):
     exec(second.replace('"host"', repr(target)), names)
     assert names["c"].dtype == "int8" and names["c"].shape == (784, 512)
     assert (names["out"] == 96 + names["bias"]).all()
+    exec(heads.replace('"host"', repr(target)), names)
+    q, k, v = (names[x].astype("f8").reshape(128, 12, 64) for x in "qkv")
+    want = np.einsum("ihp,jhp,jhd->ihd", q, k, v).reshape(128, 768)
+    assert abs(names["out"] / want - 1).max() < 1e-3
     exec(third.replace('"host"', repr(target)), names)
     assert names["c"].shape == (37, 768)
     assert (tmp_path / "kernel.so").stat().st_size > 0

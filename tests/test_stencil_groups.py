@@ -71,7 +71,7 @@ def test_what_becomes_of_a_scans_values_is_its_finish():
     ])  # fmt: skip
     workload = merged(group).workload
     assert (workload.fold, workload.over, workload.each) == (
-        "scan", "m", "c * 0.5 + x.float32[m, n] * a.float32[m, n]",
+        "scan", "m", "c * 0.5 + x.float32[m, n] * a_.float32[m, n]",
     )  # fmt: skip
     assert workload.finish == (
         "relu(c + bias.float32[n]) * y.float32[m, n] * s.float32"

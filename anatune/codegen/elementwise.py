@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,14 +19,17 @@ LIMITING = ("max", "min")
 goes first: a NaN beside it is then kept."""
 
 
+WRAPPING = frozenset(("add", "sub", "mul", MINUS))
+"""Functions whose values may leave the range of their arguments."""
+
+
 def emit(
     expression: Expression, sums: Any, operand: Callable[[Operand], Any], lanes: int
 ) -> Any:
     """The vector of ``expression.dtype`` that becomes of ``sums``.
 
     ``operand(op)`` is a vector of an operand's elements beside these sums, as type ``op.computed``.
-    Integer sums, differences and products wrap around where they leave int32, as long as nothing
-    compares them after that.
+    Integers wrap around where they leave int32.
     """
     return _Emitter(T.bind(sums), operand, lanes).value(expression)
 
@@ -61,7 +65,9 @@ class _Emitter:
             return emit(said, self.value(argument), self.operand, self.lanes)
         parts = sorted(node.arguments, key=_last) if node.function in LIMITING else node.arguments
         arguments = [self.argument(part, node.dtype) for part in parts]
-        return T.bind(_FUNCTIONS[node.function](*arguments))
+        function = _FUNCTIONS[node.function]
+        wraps = node.dtype == "int32" and node.function in WRAPPING
+        return T.bind(wrapped(function, *arguments) if wraps else function(*arguments))
 
     def argument(self, node: Expression, dtype: str) -> Any:
         """The value of ``node`` as the type that a function of it is computed in."""
@@ -69,6 +75,14 @@ class _Emitter:
             return filled(node.value, dtype, self.lanes)
         value = self.value(node)
         return value if node.computed == dtype else cast(value, dtype)
+
+
+def wrapped(function: Callable[..., Any], *arguments: Any) -> Any:
+    """A function of int32 that wraps around: the low halves of int64, which is all that LLVM then
+    computes. Of int32 itself TVM and LLVM take it that nothing overflows, and leave out comparisons
+    that would tell."""
+    wide = [cast(argument, "int64") for argument in arguments]
+    return cast(function(*wide), "int32")
 
 
 def _last(part: Expression) -> bool:
@@ -80,11 +94,11 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "sub": lambda x, y: x - y,
     "mul": lambda x, y: x * y,
     "div": lambda x, y: x / y,
-    MINUS: lambda x: -x,
+    MINUS: operator.neg,
     "max": lambda x, y: T.max(x, y),
     "min": lambda x, y: T.min(x, y),
     "clip": lambda x, low, high: T.min(high, T.max(low, x)),
-    "abs": lambda x: T.abs(x),
+    "abs": lambda x: T.abs(x) if x.ty.dtype.is_float else T.max(x, wrapped(operator.neg, x)),
     "sqrt": lambda x: T.sqrt(x),
     "round": rounded,
     "exp": exp,

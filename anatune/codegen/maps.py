@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ from tvm import tirx
 from tvm.tirx.script import builder as T
 
 from anatune.codegen.convert import filled, narrow
+from anatune.codegen.elementwise import wrapped
 from anatune.codegen.map_loops import OUT, ColumnLoops, Loops, get, on_stack, put
 from anatune.codegen.scans import ColumnScan, RowScan
 from anatune.codegen.transcendental import exp
@@ -23,7 +25,7 @@ __all__ = ["OUT", "emit_units"]
 Combine = Callable[[Any, Any], Any]
 
 COMBINE: dict[str, Combine] = {
-    "sum": lambda x, y: x + y,
+    "sum": lambda x, y: x + y if x.ty.dtype.is_float else wrapped(operator.add, x, y),
     "max": lambda x, y: T.max(x, y),
     "min": lambda x, y: T.min(x, y),
 }

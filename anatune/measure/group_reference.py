@@ -20,6 +20,9 @@ DRAWS = 2
 ALLOWED = 8.0
 """Times the largest effect that was seen among `DRAWS` that a kernel may be off."""
 
+HIGHER = 0.75
+"""Share of disturbed whole numbers that are the highest: all are so in some draw but for few."""
+
 Arrays = Mapping[str, np.ndarray]
 
 Range = tuple[np.ndarray, np.ndarray]
@@ -103,13 +106,16 @@ def _range(step: Step, operands: Arrays) -> Range:
 
 def _one_of(between: Range, dtype: str, generator: np.random.Generator | None) -> np.ndarray:
     """What a kernel may store: floats in the middle or, disturbed, anywhere; of whole numbers the
-    lowest or, disturbed, the highest."""
+    lowest or, disturbed, now and then the highest."""
+    low, high = between
     if not is_float(dtype):
-        return between[0 if generator is None else 1].astype(numpy_dtype(dtype))
+        chosen = low if generator is None else np.where(
+            generator.random(low.shape) < HIGHER, high, low)
+        return chosen.astype(numpy_dtype(dtype))
     middle = _middle(between)
     if generator is None:
         return middle
-    half = np.nan_to_num(between[1] - between[0]) / 2
+    half = np.nan_to_num(high - low) / 2
     disturbed: np.ndarray = middle + half * generator.uniform(-1, 1, middle.shape)
     return disturbed
 

@@ -150,7 +150,7 @@ def unit_cost(
     kept = SOFTMAX_RUNS if w.fold == SOFTMAX else 0.0
     stores = kept + (0.0 if w.fold in FOLDS else 1.0)
     size = _bytes_of_unit(plan)
-    level, rate = _level(here, (working_bytes or w.operand_bytes) / threads)
+    level, rate = level_of(here, working_bytes or w.operand_bytes)
     far = level != "L1"  # within L1 the ports are all there is
     down = w.m if plan.down and plan.chunks > 1 and far else 0
     terms = {
@@ -241,17 +241,19 @@ def _bytes_of_unit(plan: MapPlan) -> float:
     return (whole + WRITE_ALLOCATE * w.output.size_bytes) / plan.units
 
 
-def _level(here: Machine, size_bytes: float) -> tuple[str, float]:
-    """The nearest level that keeps so much, and bytes per cycle and thread out of it.
+def level_of(here: Machine, all_bytes: float) -> tuple[str, float]:
+    """The nearest level that keeps what all threads use, and bytes per cycle and thread out of it.
 
-    L2 keeps a part of what is too much for it: replacement of private levels is not strict.
+    Each has a part of it in levels of its own, L3 is common. L2 keeps a part of what is too much
+    for it: replacement of private levels is not strict.
     """
-    if keeps(here.l1, size_bytes):
+    mine = all_bytes / here.threads
+    if keeps(here.l1, mine):
         return "L1", here.loads * here.core.vector_bits / 8
-    if here.l2 is not None and keeps(here.l2, size_bytes):
+    if here.l2 is not None and keeps(here.l2, mine):
         return "L2", here.l2_rate
-    if here.l3 is not None and keeps(here.l3, size_bytes):
-        near = kept_share(here.l2, size_bytes)
+    if here.l3 is not None and keeps(here.l3, all_bytes):
+        near = kept_share(here.l2, mine)
         return "L3", 1 / (near / here.l2_rate + (1 - near) / here.l3_rate)
     return "memory", here.memory_rate * MEMORY_SHARE
 

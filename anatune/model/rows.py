@@ -14,7 +14,7 @@ from anatune.model import candidates
 from anatune.model.cache_blocks import round_up
 from anatune.model.copying import packing_b_cycles
 from anatune.model.machine import machine
-from anatune.model.maps import WRITE_ALLOCATE, best_map, unit_cost
+from anatune.model.maps import WRITE_ALLOCATE, best_map, level_of, unit_cost
 from anatune.model.shapes import Shape
 from anatune.model.sharing import sharing_cache
 from anatune.model.traffic import Extents
@@ -22,10 +22,11 @@ from anatune.model.work import OVERLAP
 from anatune.plan import GemmPlan, Storage, ThreadGrid
 from anatune.plan.fusion import MemberPlan
 from anatune.plan.group import Blocks, RowsStage, StageEstimate
-from anatune.workload.blocks import RESULT, place_of
+from anatune.plan.maps import MapPlan
+from anatune.workload.blocks import place_of
 from anatune.workload.dtypes import ELEMENT_BYTES
 from anatune.workload.group import Step
-from anatune.workload.maps import Map
+from anatune.workload.maps import SOFTMAX, Map
 from anatune.workload.matmul import Matmul
 
 CUTS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64, 128, 256, 512, 1024)
@@ -122,7 +123,7 @@ def saved_cycles(
             again = source in read or source in blocks.names
             size += step.workload.operands[operand].size_bytes if again else 0.0
             read.add(source)
-    links = size / threads / here.rate_for(around_bytes / threads)
+    links = size / threads / level_of(here, around_bytes)[1]
     return links + (len(blocks.steps) - 1) * here.barrier_cycles
 
 
@@ -154,17 +155,28 @@ def _stages(
             sharing = max(1, min(per_item, mine)) if _own_b(step) else mine
             seen = sharing_cache(profile, 2, workload.operand_bytes, kept)
             choices.append(_products(seen, workload, threads, sharing)[:plans])
-    streamed = _streamed_bytes(blocks, rows) / here.rate_for(around_bytes / threads)
+    level, rate = level_of(here, around_bytes)
+    streamed = [size / rate for size in _streamed_bytes(blocks, rows)]
     filled = blocks.rows_of_item / (rows * per_item)  # the last block of an item has less to do
     for costs in product(*choices):
-        block = (sum(c.cycles for c in costs) ** OVERLAP + streamed**OVERLAP) ** (1 / OVERLAP)
-        busiest = mine * block * (filled if mine >= per_item else 1.0)
+        cycles = [
+            _fed_from(level, c.plan, c.cycles, waited) for c, waited in zip(costs, streamed)
+        ]
+        busiest = mine * sum(cycles) * (filled if mine >= per_item else 1.0)
         yield RowsStage(
             names=blocks.names, plans=tuple(c.plan for c in costs), rows=rows, threads=threads
         ), StageEstimate(
             cycles=busiest + here.barrier_cycles, barrier_cycles=here.barrier_cycles,
-            steps=tuple((c.cycles * mine, c.bound) for c in costs),
+            steps=tuple((each * mine, c.bound) for each, c in zip(cycles, costs)),
         )  # fmt: skip
+
+
+def _fed_from(level: str, plan: MemberPlan, cycles: float, waited: float) -> float:
+    """Cycles of a step with those that its arrays take from a level: the longer hides the other,
+    but for softmax out of memory (`maps.unit_cost`)."""
+    if level == "memory" and isinstance(plan, MapPlan) and plan.workload.fold == SOFTMAX:
+        return cycles + waited
+    return float((cycles**OVERLAP + waited**OVERLAP) ** (1 / OVERLAP))
 
 
 @dataclass(frozen=True)
@@ -265,19 +277,22 @@ def _kept_bytes(blocks: Blocks, rows: int) -> float:
     return size
 
 
-def _streamed_bytes(blocks: Blocks, rows: int) -> float:
-    """What passes once a block: rows of arrays that do not lie near, results twice."""
-    seen: dict[str, float] = {}
+def _streamed_bytes(blocks: Blocks, rows: int) -> list[float]:
+    """What passes for a block because of each step: rows of arrays that do not lie near, at the
+    first step that reads them, and results that are for others."""
+    seen: set[str] = set()
+    found = []
     for step in blocks.steps:
-        workload = blocks.workload(step, rows)
+        workload, size = blocks.workload(step, rows), 0.0
         for operand, source in step.sources:
-            place = place_of(step.workload, operand, blocks.rows_of_item)
-            if source not in blocks.near and place.row:
-                seen[source] = workload.operands[operand].size_bytes
+            by_rows = place_of(step.workload, operand, blocks.rows_of_item).row > 0
+            if by_rows and source not in blocks.names and source not in seen:
+                size += workload.operands[operand].size_bytes
+                seen.add(source)
         if step.name not in blocks.near:
-            place = place_of(step.workload, RESULT, blocks.rows_of_item)
-            seen[step.name] = 2.0 * workload.output.size_bytes
-    return sum(seen.values())
+            size += WRITE_ALLOCATE * workload.output.size_bytes
+        found.append(size)
+    return found
 
 
 def _own_b(step: Step) -> bool:

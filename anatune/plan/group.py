@@ -18,6 +18,7 @@ from anatune.workload.absorb import absorbed
 from anatune.workload.blocks import (
     RESULT,
     block_of,
+    goes_in_place,
     halos,
     has_blocks,
     items_of,
@@ -142,9 +143,8 @@ class Blocks:
 
     def _replaced(self, step: Step, operand: str, source: str) -> str:
         """``source`` where the result of ``step`` may be written over it, else ""."""
-        if source not in self.near or not isinstance(step.workload, Map) or any(
-            self.halo[name] for name in (step.name, source)
-        ):
+        beyond = self.halo[step.name] or self.halo.get(source)
+        if source not in self.near or beyond or not goes_in_place(step.workload):
             return ""
         made, seen = step.workload.output, step.workload.operands[operand]
         readers = self.group.readers(source)

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from anatune.workload.fused import Workload
-from anatune.workload.maps import Map
+from anatune.workload.maps import SCAN, Map
 from anatune.workload.matmul import Matmul
 
 RESULT = ""
@@ -37,6 +37,11 @@ def items_of(workload: Workload) -> int:
 def has_blocks(workload: Workload) -> bool:
     """Whether rows of the result can be computed a block at a time."""
     return isinstance(workload, Matmul) or workload.over == "n" and workload.rank == 2
+
+
+def goes_in_place(workload: Workload) -> bool:
+    """Whether a result may be written over an operand of its shape: a scan reads rows again."""
+    return isinstance(workload, Map) and workload.fold != SCAN
 
 
 def passes_rows(workload: Workload, operand: str) -> bool:
