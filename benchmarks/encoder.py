@@ -93,10 +93,11 @@ class _Library:
         return np.asarray(self.call())
 
     def sample(self, calls: int) -> float:
-        """Seconds per call: the median of some batches of ``calls``, as that of our kernels."""
-        from anatune.measure.group_bench import SAMPLES
+        """Seconds per call: the median of parts of a batch, as of our kernels."""
+        from anatune.measure.calibrate import SLICES
 
-        return statistics.median(self._batch(calls) for _ in range(SAMPLES))
+        parts = min(SLICES, calls)
+        return statistics.median(self._batch(calls // parts) for _ in range(parts))
 
     def _batch(self, calls: int) -> float:
         start = time.perf_counter()

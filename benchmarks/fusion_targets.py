@@ -12,6 +12,7 @@ from pathlib import Path
 import common
 from fusion_groups import THEIRS, UNBALANCED
 from fusion_rows import UNFUSED, WITHIN, Row
+from fusion_turns import AGAIN
 from fusion_ways import FUSED, PLANNED
 from targets import Verdict, no_row_under, number
 
@@ -28,13 +29,24 @@ def verdicts(rows: Sequence[Row]) -> list[Verdict]:
         here = [row for row in rows if row.case.threads == threads]
         on = f"threads={threads}: "
         for kind, least in LEAST.items():
-            gains = {row.case.name: row.gain for row in here if row.case.kind == kind}
-            if gains:
-                found.append(no_row_under(f"{on}{kind}, fused over unfused", gains, least))
+            mine = [row for row in here if row.case.kind == kind]
+            if mine:
+                found.append(_no_slower(f"{on}{kind}, fused over unfused", mine, least))
         groups = [row for row in here if row.case.kind not in LEAST]
         if groups:
             found += _decisions(on, groups)
     return found
+
+
+def _no_slower(what: str, rows: Sequence[Row], least: float) -> Verdict:
+    """Judged to within what the same kernel was seen to differ from itself."""
+    same = [row.faster(UNFUSED, AGAIN) or 1.0 for row in rows]
+    noise = max(max(gain, 1 / gain) for gain in same) - 1
+    gains = {row.case.name: row.gain for row in rows}
+    plain = no_row_under(what, gains, least)
+    judged = no_row_under(what, gains, least - noise)
+    return Verdict(plain.target, f"{plain.found}; a kernel over itself: {min(same):.3f} to "
+                   f"{max(same):.3f}", judged.met)  # fmt: skip
 
 
 def _decisions(on: str, rows: Sequence[Row]) -> list[Verdict]:

@@ -27,12 +27,15 @@ from anatune.workload.group import Group
 
 ROUNDS = 27
 
+AGAIN = "again"
+"""The way of a kernel that also runs under another name."""
+
 CELLS = 3
 """Processes that a row's rounds are divided over: pages that lie badly slow a kernel by percents,
 and nobody else's turn brings that to light."""
 
-BATCH_S = common.BATCH_S / 4
-"""Length of a batch, seconds; the median of several is a turn's sample."""
+BATCH_S = common.BATCH_S / 2
+"""Length of a batch, seconds; the median of its parts is a turn's sample."""
 
 PATIENCE_S = 300.0
 
@@ -45,36 +48,46 @@ Turn = Callable[[int], float]
 
 def timed(
     workload: Any, plans: Mapping[str, Plan], threads: int, rounds: int = ROUNDS,
-    others: Mapping[str, Turn] | None = None,
+    others: Mapping[str, Turn] | None = None, twice: str = "",
 ) -> Samples:  # fmt: skip
     """Seconds of each turn, by way; the ways take turns, every second round backwards.
 
     The rounds are divided over `CELLS` processes, in which operands lie elsewhere. Each kernel has
-    been compared with the reference before. ``others`` take turns beside them.
+    been compared with the reference before; ways of the same machine code are one kernel, timed
+    once. ``others`` take turns beside them. The kernel of the way ``twice`` also runs as `AGAIN`:
+    by how much a kernel differs from itself.
     """
     samples: Samples = {}
     with tempfile.TemporaryDirectory(prefix="anatune-") as folder:
         paths = written(plans, Path(folder))
+        first_of = {path: way for way, path in reversed(paths.items())}
         with nursery_of(workload, threads) as nursery:
             for way, wrong in check(nursery, paths).items():
                 raise VerificationError(f"{way}: {wrong}")
             with alone():
                 for _ in range(min(CELLS, rounds)):
                     with nursery.cell() as cell:
-                        ours = {way: partial(sample, cell, path) for way, path in paths.items()}
-                        turns = {**ours, **(others or {})}
+                        turns = {way: partial(sample, cell, path) for path, way in first_of.items()}
+                        if twice:
+                            turns[AGAIN] = partial(sample, cell, paths[twice])
+                        turns |= others or {}
                         rest_s = SETTLE_S if others else 0.0
                         for way, times in take_turns(turns, -(-rounds // CELLS), rest_s).items():
                             samples.setdefault(way, []).extend(times)
-    return samples
+    return {**samples, **{way: samples[first_of[path]] for way, path in paths.items()}}
 
 
 def written(plans: Mapping[str, Plan], folder: Path) -> dict[str, str]:
-    """The kernels' files, by way."""
-    return {
-        way: write_loadable(build(plan).executable, folder / str(number))
-        for number, (way, plan) in enumerate(plans.items())
-    }
+    """The kernels' files by way; those of the same machine code share one."""
+    known: dict[str, str] = {}
+    paths = {}
+    for number, (way, plan) in enumerate(plans.items()):
+        kernel = build(plan)
+        code = kernel.source("asm")
+        if code not in known:
+            known[code] = write_loadable(kernel.executable, folder / str(number))
+        paths[way] = known[code]
+    return paths
 
 
 def nursery_of(workload: Any, threads: int) -> Nursery:
@@ -103,6 +116,8 @@ def take_turns(
     players: Mapping[str, Turn], rounds: int, rest_s: float = 0.0, batch_s: float = BATCH_S
 ) -> Samples:
     """A sample of each in every round, after a pause in which others' idle threads go to sleep."""
+    for turn in players.values():
+        turn(1)  # pages that are touched for the first time would make a batch seem long
     calls = {way: calls_of_batch(turn, batch_s, False) for way, turn in players.items()}
     samples: Samples = {way: [] for way in players}
     for number in range(rounds):

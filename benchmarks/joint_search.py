@@ -111,7 +111,8 @@ def _contest(
             wrong = check(nursery, paths)
             with alone(), nursery.cell() as cell:
                 turns = {
-                    name: partial(sample, cell, path) for name, path in paths.items()
+                    name: partial(sample, cell, path)
+                    for path, name in {path: name for name, path in paths.items()}.items()
                     if name not in wrong
                 }  # fmt: skip
                 heats = take_turns(turns, HEATS, batch_s=BATCH_S / 5)
