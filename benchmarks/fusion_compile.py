@@ -24,6 +24,7 @@ from fusion_groups import networks
 
 import anatune as at
 from anatune.hwprofile.profile import Profile
+from anatune.measure.alone import alone
 from anatune.measure.worker import Worker
 from anatune.workload.fused import Fused
 from anatune.workload.group import Group
@@ -111,7 +112,7 @@ def timed(name: str, threads: int, together: bool, processes: int) -> Times:
     """The median of each part."""
     found = []
     for _ in range(processes):
-        with Worker("fusion_compile:Timer", (name, threads), threads) as worker:
+        with alone(), Worker("fusion_compile:Timer", (name, threads), threads) as worker:
             found.append(worker.call("times", together, timeout_s=PATIENCE_S))
     return {part: statistics.median(times[part] for times in found) for part in PARTS}
 
