@@ -45,7 +45,8 @@ def _no_slower(what: str, rows: Sequence[Row], least: float) -> Verdict:
     gains = {row.case.name: row.gain for row in rows}
     plain = no_row_under(what, gains, least)
     judged = no_row_under(what, gains, least - noise)
-    return Verdict(plain.target, f"{plain.found}; a kernel over itself: {min(same):.3f} to "
+    target = f"{plain.target}, to within what a kernel differs from itself"
+    return Verdict(target, f"{plain.found}; that is {min(same):.3f} to "
                    f"{max(same):.3f}", judged.met)  # fmt: skip
 
 
