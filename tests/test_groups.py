@@ -663,3 +663,16 @@ def test_one_step_is_left_alone():
     group = at.group({"p": P})
     ((plan, estimate),) = group_options(profile(), group, 2)
     assert plan.decision is Decision.ONE_BY_ONE and estimate.barriers == (plan.threads > 1)
+
+
+def test_what_can_be_absorbed_depends_on_what_is():
+    product = at.matmul(64, 64, 64)
+    g = at.group({
+        "g": product,
+        "p": (at.elementwise("gelu(g)", (64, 64)), {"g": "g"}),
+        "r": (at.elementwise("p * p", (64, 64)), {"p": "p"}),
+    })  # fmt: skip
+    assert absorbable(g) == ("g", "p") and absorbable(g, {"g"}) == ()
+    assert group_options(at.load_profile("zen4"), g, 2)
+    with pytest.raises(WorkloadError, match="^absorbed: nonsense: no such step$"):
+        absorbed(g, ("nonsense",))

@@ -40,7 +40,7 @@ def check_group(workload: Group, inputs: Arrays, results: Arrays) -> None:
         VerificationError: the worst element, with what was expected.
     """
     right = _computed(workload, inputs, None)
-    spread = {name: np.zeros(1) for name in workload.outputs}
+    spread = {name: np.zeros(()) for name in workload.outputs}
     for seed in range(DRAWS):
         other = _computed(workload, inputs, np.random.default_rng(seed))
         for name in workload.outputs:

@@ -64,10 +64,10 @@ def of_step(
 
 def of_region(profile: Profile, estimate: FusionEstimate, threads: int) -> StageEstimate:
     """Independent steps in one region."""
-    here = machine(profile, threads)
+    here, busy = machine(profile, threads), len(estimate.workers)
     return StageEstimate(
         cycles=estimate.seconds * here.hz, barrier_cycles=here.barrier_cycles,
-        steps=estimate.members,
+        steps=tuple((cycles / busy, bound) for cycles, bound in estimate.members),
     )  # fmt: skip
 
 

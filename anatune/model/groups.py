@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import chain, combinations, product
+from math import log2
 
 from anatune.errors import OptionError, require
 from anatune.hwprofile.profile import Profile
@@ -39,6 +40,10 @@ guest."""
 Way = tuple[int, float, tuple[Costed, ...]]
 """Stages where these count, cycles, and the stages."""
 
+AROUND_STEPS = 2
+"""Steps to a power of two of the bytes that are in use around a stage: what is absorbed elsewhere
+changes little about it, and its ways are found but once."""
+
 AS_GOOD = 1.01
 """Times the least predicted time that a way of fewer stages may take: at the end of each stage
 threads also wait for the slowest, by chance, which is not predicted. Of 20 groups of networks on a
@@ -50,7 +55,8 @@ LONGEST = 12
 
 def group_options(profile: Profile, workload: Group, threads: int | None = None) -> list[Option]:
     """The plans for ``workload``, the model's pick first, then by predicted time: fewest stages, no
-    stages of several steps, nothing absorbed, and each step by itself. The fewest stages are picked where they are predicted to be `AS_GOOD`."""
+    stages of several steps, nothing absorbed, and each step by itself. The fewest stages are picked
+    where they are predicted to be `AS_GOOD`; another goes before the pick if it saves `WORTH`."""
     count = candidates.thread_count(profile, threads)
     pick = _with_best_absorbed(profile, workload, count)
     fewest = _staged(profile, workload, pick[0].absorbed, count, LONGEST, fewest=True)
@@ -58,10 +64,12 @@ def group_options(profile: Profile, workload: Group, threads: int | None = None)
     found.setdefault(*fewest)
     for names, longest in ((pick[0].absorbed, 1), ((), LONGEST), ((), 1)):
         found.setdefault(*_staged(profile, workload, names, count, longest))
-    ranked = sorted(found.items(), key=lambda option: option[1].seconds)
-    if found[fewest[0]].seconds <= AS_GOOD * ranked[0][1].seconds:
-        ranked.sort(key=lambda option: option[0] != fewest[0])
-    return ranked
+    first = fewest if fewest[1].seconds <= AS_GOOD * pick[1].seconds else pick
+
+    def cost(option: Option) -> float:  # others must promise more than predictions are off by
+        return option[1].seconds * (1 - WORTH if option[0] == first[0] else 1.0)
+
+    return sorted(found.items(), key=cost)
 
 
 def rank_groups(
@@ -80,11 +88,13 @@ def _with_best_absorbed(profile: Profile, workload: Group, threads: int) -> Opti
     """The fastest way, from all that can be absorbed on: without one and another as that helps."""
     names = absorbable(workload)
     best = _staged(profile, workload, names, threads, LONGEST)
+    kept: set[str] = set()
     for name in names:
-        fewer = tuple(other for other in best[0].absorbed if other != name)
+        fewer = absorbable(workload, {*kept, name})
         way = _staged(profile, workload, fewer, threads, LONGEST)
         if way[1].seconds < (1 - WORTH) * best[1].seconds:
             best = way
+            kept.add(name)
     return best
 
 
@@ -98,8 +108,8 @@ def exhaustive_options(
     """
     count = candidates.thread_count(profile, threads)
     every = absorbable(workload)
-    subsets = chain.from_iterable(combinations(every, n) for n in range(len(every) + 1))
-    for names in subsets:
+    left_out = chain.from_iterable(combinations(every, n) for n in range(len(every) + 1))
+    for names in dict.fromkeys(absorbable(workload, out) for out in left_out):
         group = absorbed(workload, names)
         for cuts in product((False, True), repeat=len(group.steps) - 1):
             runs = _runs(group.steps, cuts)
@@ -183,26 +193,43 @@ def _depth_first(group: Group) -> tuple[Step, ...]:
     for step in group.steps:
         if not group.readers(step.name):
             visit(step)
-    for step in group.steps:  # outputs that others read as well have been visited
-        found.setdefault(step)
     return tuple(found)
 
 
 def _stages(
     profile: Profile, group: Group, steps: Sequence[Step], threads: int
-) -> list[Costed]:
-    """The best ways to do these steps in one region."""
-    if len(steps) == 1:
-        member = best_member(profile, steps[0].workload, threads, group.operand_bytes)
-        return [_alone(profile, steps[0], *member, threads)]
-    found = _together(profile, steps, threads)
-    blocks = Blocks(group, tuple(step.name for step in steps))
-    apart = sum(_stages(profile, group, [step], threads)[0][1].cycles for step in steps)
-    if saved_cycles(profile, blocks, threads, group.operand_bytes) < WORTH * apart:
+) -> Sequence[Costed]:
+    """The best ways to do these steps of ``group`` in one region."""
+    near = Blocks(group, tuple(step.name for step in steps)).near
+    outputs = tuple(step.name for step in steps if step.name not in near)
+    around = 2.0 ** (round(log2(group.operand_bytes) * AROUND_STEPS) / AROUND_STEPS)
+    return _best_stages(profile, Group(tuple(steps), outputs), threads, around)
+
+
+@lru_cache(maxsize=4096)
+def _best_stages(
+    profile: Profile, steps: Group, threads: int, around_bytes: float
+) -> Sequence[Costed]:
+    """The best ways to do all of ``steps`` in one region, found once for all that they are part
+    of; ``around_bytes`` are in use beside each other there."""
+    if len(steps.steps) == 1:
+        (step,) = steps.steps
+        member = best_member(profile, step.workload, threads, around_bytes)
+        return [_alone(profile, step, *member, threads)]
+    found = _together(profile, steps.steps, threads)
+    blocks = Blocks(steps, tuple(step.name for step in steps.steps))
+    alone = [_stages_alone(profile, step, threads, around_bytes) for step in steps.steps]
+    apart = sum(estimate.cycles for _, estimate in alone)
+    if saved_cycles(profile, blocks, threads, around_bytes) < WORTH * apart:
         return found
-    rows = best_rows(profile, blocks, threads, group.operand_bytes)
+    rows = best_rows(profile, blocks, threads, around_bytes)
     if rows is not None and rows[1].cycles < (1 - WORTH) * apart:
         found.append(rows)
+    return found
+
+
+def _stages_alone(profile: Profile, step: Step, threads: int, around_bytes: float) -> Costed:
+    (found,) = _best_stages(profile, Group((step,), (step.name,)), threads, around_bytes)
     return found
 
 

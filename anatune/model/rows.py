@@ -162,12 +162,13 @@ def _stages(
         cycles = [
             _fed_from(level, c.plan, c.cycles, waited) for c, waited in zip(costs, streamed)
         ]
-        busiest = mine * sum(cycles) * (filled if mine >= per_item else 1.0)
+        share = mine * (filled if mine >= per_item else 1.0)
         yield RowsStage(
             names=blocks.names, plans=tuple(c.plan for c in costs), rows=rows, threads=threads
         ), StageEstimate(
-            cycles=busiest + here.barrier_cycles, barrier_cycles=here.barrier_cycles,
-            steps=tuple((each * mine, c.bound) for each, c in zip(cycles, costs)),
+            cycles=share * sum(cycles) + here.barrier_cycles,
+            barrier_cycles=here.barrier_cycles,
+            steps=tuple((each * share, c.bound) for each, c in zip(cycles, costs)),
         )  # fmt: skip
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 
-from anatune.errors import WorkloadError
+from anatune.errors import WorkloadError, require
 from anatune.workload.expression import RESERVED, SUM, Apply, Expression, Operand, parse
 from anatune.workload.group import Group, Step
 from anatune.workload.maps import FOLDS, SCAN, Map
@@ -15,10 +15,12 @@ REPEATED = 2
 """Vector operations that may be computed at each place where a result is read: a load each."""
 
 
-def absorbable(group: Group) -> tuple[str, ...]:
-    """Results on the way that need be in no array, as one step can compute what two did."""
+def absorbable(group: Group, besides: Collection[str] = ()) -> tuple[str, ...]:
+    """Results on the way, but for ``besides``, that need be in no array, as one step can compute
+    what two did; some only because others before them are absorbed."""
     found = []
-    for name in (step.name for step in group.steps if group.internal(step.name)):
+    names = [step.name for step in group.steps if group.internal(step.name)]
+    for name in (name for name in names if name not in besides):
         smaller = _without(group, name)
         if smaller is not None:
             found.append(name)
@@ -32,6 +34,8 @@ def absorbed(group: Group, names: Collection[str]) -> Group:
     Raises:
         WorkloadError: a result whose reader cannot compute it as well.
     """
+    unknown = ", ".join(sorted(set(names) - group.by_name.keys()))
+    require(not unknown, f"absorbed: {unknown}: no such step", WorkloadError)
     for name in [step.name for step in group.steps if step.name in names]:
         smaller = _without(group, name)
         if smaller is None:
