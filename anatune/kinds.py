@@ -85,8 +85,9 @@ def kind_of(workload: Any, search: str, remote: str | None) -> Kind:
         matmul_only(workload)
         return Products(found)
     ways.check_search(search)
-    why = f"remote = {remote!r}: is for single matrix products; others are measured here: leave it"
-    require(remote is None, f"{why} out", OptionError)
+    why = f"remote = {remote!r}: is for single matrix products; others are measured here: " \
+        "leave it out"
+    require(remote is None, why, OptionError)
     return Joint()
 
 

@@ -42,7 +42,7 @@ def _memory(plan: GroupPlan) -> dict[str, Any]:
     """Of every input and result that is not a thread's own, by name."""
     given = plan.workload
     memory = {name: T.arg(name, buffer_of(tensor)) for name, tensor in given.inputs.items()}
-    memory |= {f"{name}": T.arg(f"{name}_out", buffer_of(tensor))
+    memory |= {name: T.arg(f"{name}_out", buffer_of(tensor))
                for name, tensor in given.results.items()}
     near = {name for stage in plan.stages if isinstance(stage, RowsStage)
             for name in plan.blocks(stage).near}

@@ -20,9 +20,8 @@ from anatune.plan.fusion import MemberPlan
 from anatune.plan.gemm import GemmPlan
 from anatune.plan.group import Blocks, RowsStage
 from anatune.plan.nouns import Storage
-from anatune.workload.blocks import RESULT, place_of
+from anatune.workload.blocks import RESULT, has_own_b, place_of
 from anatune.workload.group import Step
-from anatune.workload.matmul import Matmul
 from anatune.workload.tensor import Tensor
 
 
@@ -53,13 +52,13 @@ class _Worker:
         self._allocate()
         blocks, rows = self.blocks, self.stage.rows
         count, edge = blocks.count(rows), blocks.edge(rows)
-        self._pack(index(0), lambda workload: not _own_b(workload))
+        self._pack(index(0), lambda workload: not has_own_b(workload))
         first = tirx.floordiv(start, count)
         with T.serial(0, tirx.floordiv(stop - 1, count) + 1 - first) as number:
             item = T.bind(first + number)
             begin = T.bind(T.max(start - item * count, index(0)))
             end = T.bind(T.min(stop - item * count, index(count)))
-            self._pack(item, _own_b)
+            self._pack(item, has_own_b)
             whole = count - (1 if edge else 0)
             with T.serial(0, T.max(T.min(end, index(whole)) - begin, index(0))) as place:
                 self._block(item, T.bind((begin + place) * rows), rows)
@@ -127,8 +126,3 @@ def shorter(plan: MemberPlan, workload: Any) -> MemberPlan:
 def _packs_once(plan: MemberPlan) -> bool:
     """Whether B is packed for all blocks of an item at once."""
     return isinstance(plan, GemmPlan) and plan.b is Storage.PACKED_AHEAD
-
-
-def _own_b(workload: Any) -> bool:
-    """Whether each product of the batch has a B of its own."""
-    return isinstance(workload, Matmul) and workload.batch > 1 and not workload.broadcast_b

@@ -87,6 +87,7 @@ def explain(profile: Profile, plan: Any, ways: Sequence[Way] = ()) -> str:
 
 
 def _model(workload: Any) -> _Model:
-    why = f"workload = {type(workload).__name__}: use elementwise, reduce, softmax, fused or group"
+    known = "elementwise, stencil, reduce, scan, softmax, fused, group or chain"
+    why = f"workload = {type(workload).__name__}: use {known}"
     require(is_joint(workload), why, WorkloadError)
     return _MODELS[type(workload)]

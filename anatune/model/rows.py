@@ -23,9 +23,8 @@ from anatune.plan import GemmPlan, Storage, ThreadGrid
 from anatune.plan.fusion import MemberPlan
 from anatune.plan.group import Blocks, RowsStage, StageEstimate
 from anatune.plan.maps import MapPlan
-from anatune.workload.blocks import place_of
+from anatune.workload.blocks import has_own_b, place_of
 from anatune.workload.dtypes import ELEMENT_BYTES
-from anatune.workload.group import Step
 from anatune.workload.maps import SOFTMAX, Map
 from anatune.workload.matmul import Matmul
 
@@ -152,7 +151,7 @@ def _stages(
         if isinstance(workload, Map):
             choices.append([_map(profile, workload, threads, kept)])
         else:
-            sharing = max(1, min(per_item, mine)) if _own_b(step) else mine
+            sharing = max(1, min(per_item, mine)) if has_own_b(step.workload) else mine
             seen = sharing_cache(profile, 2, workload.operand_bytes, kept)
             choices.append(_products(seen, workload, threads, sharing)[:plans])
     level, rate = level_of(here, around_bytes)
@@ -294,8 +293,3 @@ def _streamed_bytes(blocks: Blocks, rows: int) -> list[float]:
             size += WRITE_ALLOCATE * workload.output.size_bytes
         found.append(size)
     return found
-
-
-def _own_b(step: Step) -> bool:
-    w = step.workload
-    return isinstance(w, Matmul) and w.batch > 1 and not w.broadcast_b

@@ -34,6 +34,11 @@ def items_of(workload: Workload) -> int:
     return workload.batch if isinstance(workload, Matmul) else 1
 
 
+def has_own_b(workload: Workload) -> bool:
+    """Whether each product of a batch has a B of its own."""
+    return isinstance(workload, Matmul) and workload.batch > 1 and not workload.broadcast_b
+
+
 def has_blocks(workload: Workload) -> bool:
     """Whether rows of the result can be computed a block at a time."""
     return isinstance(workload, Matmul) or workload.over == "n" and workload.rank == 2

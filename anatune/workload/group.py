@@ -241,13 +241,13 @@ def fused(workloads: Sequence[Any], *, same_a: bool = False) -> Fused | Group:
     members = tuple(workloads)
     if not same_a:
         return Fused(members)
-    first = members[0] if members else None
+    require(members, "fused: no workloads; from 1 on are possible", WorkloadError)
     for member in members:
         require_fusable(member, "fused")
         require(isinstance(member, Matmul), f"same_a: {member}: only of matrix products",
                 WorkloadError)
-        mine, theirs = member.operands["a"], first.operands["a"]  # type: ignore[union-attr]
-        why = f"same_a: {member}: its A is {mine}, that of the first is {theirs}"
+        mine, theirs = member.operands["a"], members[0].operands["a"]
+        why = f"same_a: {member}: its A is {_shown(mine)}, that of the first {_shown(theirs)}"
         require(mine == theirs, why, WorkloadError)
     return group({
         f"out{number}": (member, {
