@@ -362,7 +362,7 @@ def test_epilogues_in_every_order(order):
     first = ORDERS.index(order) % 2
     for epilogue in EPILOGUES[first::2]:
         p = sample(6, LANES + 3, 9, 4, 1, order=order, kc=3, of={"epilogue": epilogue})
-        assert p.keeps_sums_apart
+        assert p.keeps_sums_apart or p.finishes_blocks
         assert_right(p)
 
 
